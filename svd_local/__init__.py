@@ -1,0 +1,1 @@
+"""Short training-video clips with Stable Video Diffusion, in-process, on your own GPU."""

@@ -1,0 +1,1 @@
+"""The ways to make a clip, one module each."""

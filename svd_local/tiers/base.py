@@ -1,0 +1,179 @@
+"""What a tier is: one method that makes frames, over immutable values.
+
+The generator asks a tier three things, in this order: may it be used at all (``availability``), how
+would it make this request (``plan``; cheap, no model is loaded, so that the cache can be asked
+first), and, on a cache miss, the frames (``generate``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from svd_local.errors import Cancelled
+from svd_local.request import ClipRequest
+from svd_local.result import Correction, Kind, Memory, Progress, ProgressCallback, Timings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from svd_local.keyframe.types import Keyframe
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a tier can be used on this machine as it is set up, and why, in one sentence."""
+
+    available: bool
+    reason: str
+    hint: str = ""
+    leaves_machine: bool = False
+    """Whether using it sends the picture or the words to another machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a tier would make a request. Everything is known before any model is loaded."""
+
+    tier: str
+    kind: Kind
+    size: tuple[int, int]
+    """Width and height the keyframe is wanted at; for animated stills the working size."""
+    parameters: Mapping[str, Any]
+    """Effective parameters, JSON-able. ``seed`` is filled in by the generator where None."""
+    fingerprint: Mapping[str, Any]
+    """What of the tier changes pixels beside the parameters: revisions, engine, precision, versions."""
+    fps: float
+    output_size: tuple[int, int]
+    """Width and height of the finished file."""
+    pictures: Literal["first", "all", "none"] = "first"
+    """Which of the request's pictures become keyframes."""
+    corrections: tuple[Correction, ...] = ()
+    warnings: tuple[str, ...] = ()
+    checkpoint: str | None = None
+    engine: str | None = None
+    device: str | None = None
+    speed: str | None = None
+    synthetic: bool = False
+
+    def seeded(self, seed: int) -> Plan:
+        """The same plan with ``seed`` as it will run."""
+        return dataclasses.replace(self, parameters={**self.parameters, "seed": seed})
+
+
+class Monitor:
+    """One clip's line to whoever waits for it: progress outward, cancellation inward."""
+
+    def __init__(
+        self,
+        progress: ProgressCallback | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        tier: str | None = None,
+        started: float | None = None,
+    ) -> None:
+        self._progress = progress
+        self._cancelled = cancelled
+        self._tier = tier
+        self._started = time.monotonic() if started is None else started
+
+    def for_tier(self, tier: str) -> Monitor:
+        """The same line, its messages marked with the tier's name."""
+        return Monitor(self._progress, self._cancelled, tier, self._started)
+
+    def report(self, stage: str, done: int = 0, total: int = 0, note: str = "") -> None:
+        """Say where the work stands, and stop it where that was asked.
+
+        Raises:
+            Cancelled: the caller asked to stop, or its progress callback raised.
+        """
+        self.check()
+        if self._progress is None:
+            return
+        elapsed = time.monotonic() - self._started
+        try:
+            self._progress(Progress(stage, done, total, elapsed, self._tier, note))
+        except Cancelled:
+            raise
+        except Exception as error:
+            raise Cancelled(f"the progress callback raised {error!r}") from error
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` where the caller asked to stop."""
+        if self._cancelled is not None and self._cancelled():
+            raise Cancelled("cancelled by the caller")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One clip to make: the request, the tier's own plan for it, and the keyframes it asked for."""
+
+    request: ClipRequest
+    plan: Plan
+    keyframes: tuple[Keyframe, ...]
+    monitor: Monitor
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames a tier made, possibly lazily.
+
+    ``chunks`` yields uint8 arrays of shape (n, height, width, 3), RGB, ``count`` frames in all; it
+    is read once, in order. The rest says how they were really made.
+    """
+
+    count: int
+    width: int
+    height: int
+    chunks: Iterable[np.ndarray[Any, np.dtype[np.uint8]]]
+    memory: Memory | None = None
+    timings: Timings = field(default_factory=Timings)
+    warnings: tuple[str, ...] = ()
+    ran: Mapping[str, Any] = field(default_factory=dict)
+    """What turned out differently from the plan and changes pixels, as a precision retried with;
+    overrides the plan's ``fingerprint``."""
+    engine: str | None = None
+    """The engine that ran, where it is not the planned one."""
+    manifest: Mapping[str, Any] | None = None
+    """How the frames came to be, for the manifest file beside the video, where the tier keeps one."""
+
+
+class Tier(Protocol):
+    """One way to make a clip."""
+
+    @property
+    def id(self) -> str:
+        """The name ``--tier`` takes."""
+        ...
+
+    def availability(self, request: ClipRequest | None = None) -> Availability:
+        """Whether it can be used here, cheaply: no model is loaded, nothing is sent.
+
+        With ``request`` given, for that request (its device, checkpoint and consent).
+        """
+        ...
+
+    def plan(self, request: ClipRequest) -> Plan:
+        """How it would make ``request``.
+
+        Raises:
+            TierUnavailable: it cannot; the reason is ``availability``'s or the checkpoint's.
+            InvalidRequest: no tier of this kind could.
+        """
+        ...
+
+    def generate(self, job: Job) -> Frames:
+        """Make the frames.
+
+        Raises:
+            TierBusy: not now; maybe later.
+            TierFailed: not at all.
+            Cancelled: the caller asked to stop.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds: models, memory, connections."""
+        ...
