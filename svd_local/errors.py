@@ -56,6 +56,8 @@ class SvdLocalError(Exception):
         self.hint = hint
         self.field = field
         self.retry_after_s = retry_after_s
+        self.attempts: tuple[Any, ...] = ()
+        """The ``result.Attempt`` values up to this error, where a ladder was climbed."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``error`` object of a failure document."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["generated", "animated-stills", "placeholder"]
-Outcome = Literal["ok", "cached", "unavailable", "busy", "failed"]
+Outcome = Literal["ok", "unavailable", "busy", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
