@@ -12,7 +12,8 @@
     ├── TierBusy                  4  a passing cause: loading, throttled, timed out, busy
     ├── TierFailed                1  the tier ran and failed for good
     │   ├── OutOfMemory           1  the smallest exact memory plan did not fit
-    │   └── BadOutput             1  NaN or black frames, twice
+    │   ├── BadOutput             1  NaN or black frames, twice
+    │   └── RemoteFailed          1  another machine refused the work, or answered with rubbish
     ├── MediaFailed               1  ffmpeg failed, or its file is not what was asked for
     ├── StorageFailed             1  a file or catalog row could not be stored
     │   └── DiskFull              1
@@ -150,6 +151,16 @@ class BadOutput(TierFailed):
     """The frames were NaN or black, and again in a safer precision."""
 
     code = "bad-output"
+
+
+class RemoteFailed(TierFailed):
+    """A service on another machine refused the work or answered with what is no clip.
+
+    It falls through: the next tier does not share the fault.
+    """
+
+    code = "remote-failed"
+    falls_through = True
 
 
 class MediaFailed(SvdLocalError):
