@@ -1,0 +1,15 @@
+"""Where files come from and where they go: names, staging, atomic publishing, sweeping.
+
+A clip's files are written into a hidden staging folder beside their target and moved out complete,
+the MP4 last: an MP4 that can be seen is whole, and its poster and manifest are there.
+"""
+
+from __future__ import annotations
+
+from svd_local.storage.checks import check_writable
+from svd_local.storage.linking import link_or_copy
+from svd_local.storage.names import file_prefix
+from svd_local.storage.staging import Staging
+from svd_local.storage.sweeping import sweep
+
+__all__ = ["Staging", "check_writable", "file_prefix", "link_or_copy", "sweep"]

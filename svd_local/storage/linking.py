@@ -1,0 +1,65 @@
+"""A clip's files in a second folder: hard links where the file system allows, copies elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import filecmp
+import os
+import shutil
+from pathlib import Path
+
+from svd_local.result import Files
+from svd_local.storage.faults import storing
+from svd_local.storage.names import parse_stem
+from svd_local.storage.staging import Staging
+
+
+def link_or_copy(files: Files, folder: Path) -> Files:
+    """Bring a published clip's files into ``folder``, under their own name where it is free.
+
+    Where ``folder`` has them already (the same files, or equal ones of the same name) those are
+    answered, so that asking twice makes nothing twice. Published as ``Staging`` does it.
+
+    Raises:
+        StorageFailed: a file is gone, or the folder cannot be written.
+        DiskFull: there is no room for a copy.
+        ValueError: there is no video, or its name is none of ours.
+    """
+    named = {
+        "manifest": files.manifest,
+        "poster": files.poster,
+        "video": files.video,
+    }
+    sources = {field: path for field, path in named.items() if path is not None}
+    name = None if files.video is None else parse_stem(files.video.stem)
+    if name is None:
+        raise ValueError(f"{files.video} is no published video")
+    prefix, moment = name
+    folder = folder.absolute()
+    with storing(folder):
+        there = {field: folder / path.name for field, path in sources.items()}
+        if all(_equal(sources[field], there[field]) for field in sources):
+            return dataclasses.replace(files, **there)
+    with Staging(folder) as staging:
+        lengths = {}
+        with storing(folder):
+            for path in sources.values():
+                _link_or_copy(path, staging.path(path.suffix))
+                lengths[path.suffix] = path.stat().st_size
+        suffixes = [path.suffix for path in sources.values()]
+        paths = staging.publish(prefix, suffixes, lengths=lengths, at=moment)
+    return dataclasses.replace(
+        files, **{field: paths[path.suffix] for field, path in sources.items()}
+    )
+
+
+def _equal(source: Path, there: Path) -> bool:
+    return there.is_file() and (source.samefile(there) or filecmp.cmp(source, there, shallow=False))
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another device, no hard links there, or not allowed; a copy fails for real reasons only.
+        shutil.copyfile(source, target)

@@ -1,0 +1,56 @@
+"""A lock file that tells whether its owner lives: the kernel lets go of it when the process dies.
+
+Process ids would mislead where containers share a folder, since each counts its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+if sys.platform == "win32":
+
+    def _hold(path: Path) -> int | None:
+        path.touch()  # an open handle would keep Windows from renaming the folder
+        return None
+
+else:
+    import fcntl
+
+    _UNSUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK})
+
+    def _hold(path: Path) -> int | None:
+        """A handle that holds the lock; None where the file system has no such locks."""
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            if error.errno in _UNSUPPORTED:
+                return None
+            raise
+        return handle
+
+
+class Lock:
+    """Holds ``path``, made if missing, until released or until the process ends.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = _hold(path)
+
+    @property
+    def certain(self) -> bool:
+        """False without such locks here: then nobody can tell whether an owner lives."""
+        return self._handle is not None
+
+    def release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
