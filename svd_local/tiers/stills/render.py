@@ -1,0 +1,103 @@
+"""The frames of a timeline: each picture resampled through its window, and the fades between them.
+
+Every frame is resampled from the picture itself by Lanczos's filter at the window's exact edges,
+never rounded to whole pixels, which is what makes slow moves jitter elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from svd_local.tiers.stills.timeline import Shot, visible
+
+RENDERER = 1
+"""Counts up with every change that alters pixels; part of the fingerprint of what it makes."""
+OVERSAMPLING = 1.25
+"""Side of the pictures wanted, in sides of the frame. A little more than the deepest zoom, so that
+every frame is a reduction: none is blurred, and none looks sharper for lying on the pixel grid."""
+
+UInt8Array = np.ndarray[Any, np.dtype[np.uint8]]
+
+THREADS = min(4, os.cpu_count() or 1)
+_ROWS = 16
+"""Rows mixed at a time, to stay within the processor's cache."""
+
+
+def working_size(width: int, height: int) -> tuple[int, int]:
+    """The size pictures are wanted at for frames of ``width`` by ``height``."""
+    return round(width * OVERSAMPLING), round(height * OVERSAMPLING)
+
+
+def render(
+    pictures: Sequence[Image.Image], shots: Sequence[Shot], frames: int, size: tuple[int, int]
+) -> Iterator[UInt8Array]:
+    """Make the frames, in order, a few of them ahead in threads (resampling releases the GIL).
+
+    Args:
+        pictures: RGB, of the frame's shape; ``working_size`` is the resolution worth having.
+        shots: as ``timeline`` makes them, for these pictures.
+        frames: how many frames there are.
+        size: width and height of a frame.
+
+    Yields:
+        uint8 arrays of shape (1, height, width, 3), RGB, not writable.
+    """
+    numbers = iter(range(frames))
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="stills")
+    ahead: deque[Future[UInt8Array]] = deque()
+    try:
+        for number in numbers:
+            ahead.append(pool.submit(draw, pictures, shots, number, size))
+            if len(ahead) > THREADS:
+                yield ahead.popleft().result()[np.newaxis]
+        while ahead:
+            yield ahead.popleft().result()[np.newaxis]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def draw(
+    pictures: Sequence[Image.Image], shots: Sequence[Shot], frame: int, size: tuple[int, int]
+) -> UInt8Array:
+    """One frame: uint8, (height, width, 3), RGB, not writable."""
+    layers = visible(shots, frame)
+    below, *above = (_resample(pictures[s.picture], s, frame, size) for s in layers)
+    return _mix(below, above[0], layers[1].opacity(frame)) if above else below
+
+
+def _resample(picture: Image.Image, shot: Shot, frame: int, size: tuple[int, int]) -> UInt8Array:
+    box = shot.window(frame).in_pixels(*picture.size)
+    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box=box))
+
+
+def _mix(below: UInt8Array, above: UInt8Array, opacity: float) -> UInt8Array:
+    """``above`` over ``below``, added as light is, so that no fade dims on its way."""
+    light, code = _tables()
+    under = ((1.0 - opacity) * light).astype(np.uint16)
+    over = (opacity * light).astype(np.uint16)
+    mixed = np.empty_like(below)
+    for row in range(0, len(mixed), _ROWS):
+        rows = slice(row, row + _ROWS)
+        total = under[below[rows]]
+        total += over[above[rows]]
+        mixed[rows] = code[total]
+    mixed.flags.writeable = False
+    return mixed
+
+
+@cache
+def _tables() -> tuple[np.ndarray[Any, np.dtype[np.float64]], UInt8Array]:
+    """Light (0 to 65535) of each sRGB code, and the nearest code of each light (IEC 61966-2-1)."""
+    codes = np.arange(256) / 255
+    light = 65535 * np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+    halfway = (light[1:] + light[:-1]) / 2
+    code = np.searchsorted(halfway, np.arange(65536)).astype(np.uint8)
+    return light, code
