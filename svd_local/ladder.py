@@ -30,8 +30,12 @@ class Climb(Generic[T]):
     attempts: tuple[Attempt, ...]
 
 
-def climb(tiers: Iterable[Tier], serve: Callable[[Tier], T]) -> Climb[T]:
+def climb(
+    tiers: Iterable[Tier], serve: Callable[[Tier], T], *, fall_through: bool = True
+) -> Climb[T]:
     """Ask each of ``tiers`` in order through ``serve`` until one returns.
+
+    With ``fall_through`` false every error stops the climb, as it must where the user named the tier.
 
     Raises:
         SvdLocalError: one that does not fall through; its ``attempts`` end with the rung it stopped.
@@ -43,7 +47,7 @@ def climb(tiers: Iterable[Tier], serve: Callable[[Tier], T]) -> Climb[T]:
             value = serve(tier)
         except SvdLocalError as error:
             attempts.append(_attempt(tier.id, error, time.monotonic() - started))
-            if not error.falls_through:
+            if not (fall_through and error.falls_through):
                 error.attempts = tuple(attempts)
                 raise
             continue

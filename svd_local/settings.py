@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         token = self.hugging_face_token or self.hf_token
         return None if token is None else token.get_secret_value()
 
+    @property
+    def webui_auth(self) -> str | None:
+        """``user:password`` of the A1111-style server, where one is set."""
+        auth = self.stable_diffusion_local_auth
+        return None if auth is None else auth.get_secret_value()
+
     @field_validator("vram_budget", mode="before")
     @classmethod
     def _budget(cls, value: Any) -> Any:

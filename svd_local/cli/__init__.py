@@ -1,0 +1,93 @@
+"""The command line: parse, call, render. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from svd_local.cli import catalog, generate, models, status
+from svd_local.cli._shared import fail
+from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
+
+app = typer.Typer(
+    name="svd-local",
+    help="Short training-video clips with Stable Video Diffusion, on your own GPU.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("generate")(generate.generate)
+app.command("status")(status.status)
+app.command("self-test")(status.self_test)
+app.add_typer(models.app, name="models")
+app.add_typer(catalog.app, name="catalog")
+
+# Typer's usage errors share a base class that some of its versions keep in a private module.
+_UsageProblem: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from svd_local import __version__
+
+        print(f"svd-local {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit status. Never raises for what a user can do wrong."""
+    json_output = "--json" in arguments
+    try:
+        return _ending_of(arguments, json_output)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python would complain once more while it shuts down.
+        sys.stderr.close()
+        return 1
+
+
+def _ending_of(arguments: Sequence[str], json_output: bool) -> int:
+    try:
+        status_ = app(args=list(arguments), prog_name="svd-local", standalone_mode=False)
+        return status_ if isinstance(status_, int) else 0
+    except _UsageProblem as problem:
+        if type(problem).__name__ == "NoArgsIsHelpError":
+            print(getattr(problem, "message", ""), file=sys.stderr)
+            return 2
+        fail(_usage(problem), json_output)
+    except (typer.Abort, KeyboardInterrupt):
+        fail(Cancelled("interrupted"), json_output)
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        if not json_output:
+            raise
+        internal = SvdLocalError(
+            f"a bug in svd_local: {type(error).__name__}: {error}",
+            hint="Run the command again without --json for the traceback, and report it.",
+        )
+        fail(internal, json_output)
+
+
+def _usage(problem: Exception) -> InvalidRequest:
+    """What Typer says of a wrong command line, as an error of ours."""
+    parameter = getattr(problem, "param", None)
+    return InvalidRequest(
+        getattr(problem, "message", None) or str(problem),
+        hint="svd-local --help lists the commands, svd-local COMMAND --help its options.",
+        field=getattr(parameter, "name", None),
+    )
+
+
+def main() -> None:
+    """Entry point of ``svd-local`` and ``python -m svd_local``."""
+    sys.exit(run(sys.argv[1:]))

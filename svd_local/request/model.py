@@ -53,8 +53,7 @@ class ClipRequest(BaseModel):
     which know the checkpoint.
 
     Raises:
-        InvalidRequest: from ``ClipRequest.of``; building the model directly raises pydantic's
-            ``ValidationError`` instead.
+        InvalidRequest: a value means nothing; the error names the field and says what to write.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -114,17 +113,15 @@ class ClipRequest(BaseModel):
     out: Path | None = None
     """Folder for the files; None takes the media root's ``videos``."""
 
-    @classmethod
-    def of(cls, **fields: Any) -> Self:
-        """A request from keyword arguments.
-
-        Raises:
-            InvalidRequest: a value means nothing; the error names the field and says what to write.
-        """
+    def __init__(self, **fields: Any) -> None:
         try:
-            return cls(**fields)
+            super().__init__(**fields)
         except ValidationError as error:
             raise _explain(error) from None
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        return cls(**fields)
 
     def fingerprint(self, ran: Mapping[str, Any]) -> str:
         """SHA-256, in hex, of everything that changes the file's pixels.

@@ -1,0 +1,63 @@
+"""Progress people like to look at: on standard error, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from svd_local.result import Progress, ProgressCallback
+
+_STAGES = {
+    "load": "loading the model",
+    "keyframe": "making the keyframe",
+    "encode-image": "reading the picture",
+    "denoise": "denoising, step",
+    "decode": "decoding, frame",
+    "render": "rendering, frame",
+    "encode-video": "encoding, frame",
+    "publish": "publishing",
+}
+
+
+@contextmanager
+def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
+    """A progress callback that draws one line per stage; None where nobody is looking."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(progress: Progress) -> None:
+        known = tasks.get(progress.stage)
+        text = f"{label}{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
+        total = progress.total or None
+        if known is None:
+            tasks[progress.stage] = bars.add_task(text, total=total, completed=progress.done)
+        else:
+            bars.update(known, description=text, total=total, completed=progress.done)
+
+    with bars:
+        yield show

@@ -1,0 +1,236 @@
+"""The story of one clip."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from svd_local.errors import InvalidRequest, TierBusy, TierUnavailable
+from svd_local.generator.seeds import draw_seed
+from svd_local.generator.sources import gather
+from svd_local.generator.turns import Turns
+from svd_local.ladder import climb
+from svd_local.request import ClipRequest
+from svd_local.result import Clip, ProgressCallback
+from svd_local.settings import Settings
+from svd_local.tiers.base import Job, Monitor, Plan, Tier
+
+if TYPE_CHECKING:
+    from svd_local.catalog import Catalog
+
+_LAST_RESORT = "placeholder"
+_BY_NAME_ONLY = "fake"
+
+
+class VideoGenerator:
+    """Makes clips: words or a picture in, a published file and a catalog row out.
+
+    Thread-safe. One clip is made at a time; callers queue in the order they came. Models stay loaded
+    between clips until ``close``.
+
+    Args:
+        settings: the machine's; None reads the environment and ``.env``.
+        tiers: the ladder, best first; None takes the standard one.
+
+    Raises:
+        InvalidRequest: a setting holds what it cannot mean.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, tiers: Sequence[Tier] | None = None
+    ) -> None:
+        self.settings = Settings.load() if settings is None else settings
+        if tiers is None:
+            from svd_local.tiers.standard import standard_tiers
+
+            tiers = standard_tiers(self.settings)
+        self.tiers = tuple(tiers)
+        self._turns = Turns()
+        self._catalog: Catalog | None = None
+
+    def generate(
+        self,
+        request: ClipRequest | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **fields: Any,
+    ) -> Clip:
+        """Make one clip, or find it in the catalog.
+
+        Args:
+            request: what the clip should be; or give its fields by keyword instead.
+            progress: called now and then from the thread that makes the clip.
+            cancelled: asked now and then; true stops the clip.
+            **fields: the request's fields, where no ``request`` is given.
+
+        Returns:
+            The clip. Where ``kind`` is ``placeholder`` no video was made, and the file says why.
+
+        Raises:
+            InvalidRequest: the request means nothing; nothing was written.
+            TierUnavailable: the named tier or checkpoint cannot be used; nothing was written.
+            TierFailed, MediaFailed, StorageFailed: nothing was published.
+            Cancelled: by ``cancelled`` or an exception of ``progress``.
+        """
+        asked = _one_request(request, fields)
+        monitor = Monitor(progress, cancelled)
+        with self._turns.take(monitor.check):
+            return self._generate(asked, monitor)
+
+    async def agenerate(
+        self,
+        request: ClipRequest | None = None,
+        *,
+        progress: ProgressCallback | None = None,
+        **fields: Any,
+    ) -> Clip:
+        """``generate`` for asyncio: runs in a thread; cancelling the task cancels the clip."""
+        stop = threading.Event()
+        call = functools.partial(
+            self.generate, request, progress=progress, cancelled=stop.is_set, **fields
+        )
+        future = asyncio.get_running_loop().run_in_executor(None, call)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([future])
+            future.exception()  # looked at, so that asyncio does not report it as lost
+            raise
+
+    def status(self, *, deep: bool = False) -> dict[str, Any]:
+        """What this machine can do, as one JSON-able document; ``deep`` loads torch to look closer."""
+        from svd_local.generator.status import status_report
+
+        return status_report(self.settings, self.tiers, deep=deep)
+
+    def self_test(self, *, progress: ProgressCallback | None = None) -> dict[str, Any]:
+        """Make a small clip with every tier that can be tried here, and check the files."""
+        from svd_local.generator.self_test import self_test_report
+
+        return self_test_report(self.settings, self.tiers, progress=progress)
+
+    def close(self) -> None:
+        """Give back models, memory and connections."""
+        for tier in self.tiers:
+            tier.close()
+        self._close_catalog()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _generate(self, request: ClipRequest, monitor: Monitor) -> Clip:
+        from svd_local.generator.finish import publish_placeholder
+        from svd_local.storage import check_writable
+
+        started = time.monotonic()
+        folder = request.out or self.settings.videos_dir
+        check_writable(folder, field=None if request.out is None else "out")
+        named = request.tier != "auto"
+        try:
+            made = climb(
+                self._rungs(request),
+                lambda tier: self._serve(tier, request, folder, monitor.for_tier(tier.id)),
+                fall_through=not named,
+            )
+        except TierBusy as busy:
+            if not named:
+                raise
+            return publish_placeholder(request, folder, busy.attempts, started)
+        if made.value is None:
+            return publish_placeholder(request, folder, made.attempts, started)
+        return dataclasses.replace(
+            made.value, attempts=made.attempts, elapsed_s=time.monotonic() - started
+        )
+
+    def _rungs(self, request: ClipRequest) -> tuple[Tier, ...]:
+        """The tiers to ask: all but the fake one, or the one that was named."""
+        if request.tier == "auto":
+            return tuple(tier for tier in self.tiers if tier.id not in _BY_NAME_ONLY)
+        if request.tier == _LAST_RESORT:
+            return ()
+        chosen = tuple(tier for tier in self.tiers if tier.id == request.tier)
+        if not chosen:
+            raise InvalidRequest(
+                f"tier: this generator has no {request.tier!r}",
+                hint=f"Name one of {', '.join(tier.id for tier in self.tiers)}.",
+                field="tier",
+            )
+        return chosen
+
+    def _serve(self, tier: Tier, request: ClipRequest, folder: Path, monitor: Monitor) -> Clip:
+        """One rung: plan, look in the catalog, make keyframes and frames, finish and publish."""
+        from svd_local.generator.finish import Work, finish
+        from svd_local.keyframe import make_keyframes
+
+        may = tier.availability(request)
+        if not may.available:
+            raise TierUnavailable(may.reason, hint=may.hint)
+        plan = tier.plan(request)
+        sources = gather(request, plan, self.settings, monitor)
+        if plan.parameters.get("seed", 0) is None:
+            plan = plan.seeded(draw_seed())
+        elif request.seed is not None and not request.no_cache:
+            found = self._find(request.fingerprint(sources.provenance(plan)), plan, folder)
+            if found is not None:
+                return found
+        monitor.report("keyframe")
+        begun = time.monotonic()
+        keyframes = make_keyframes(
+            request, plan.size, pictures=plan.pictures, text2image=sources.painter
+        )
+        work = Work(request, plan, sources, keyframes, time.monotonic() - begun, monitor)
+        frames = tier.generate(Job(request, plan, keyframes, monitor))
+        return finish(work, frames, folder, self._open_catalog())
+
+    def _find(self, fingerprint: str, plan: Plan, folder: Path) -> Clip | None:
+        """The clip the catalog has for ``fingerprint``, brought into ``folder``."""
+        from svd_local.storage import link_or_copy
+
+        stored = self._open_catalog().find(fingerprint)
+        if stored is None:
+            return None
+        clip = stored.to_clip()
+        if clip.path.parent != folder.absolute():
+            files = link_or_copy(clip.files, folder)
+            clip = dataclasses.replace(clip, files=files, path=files.video or clip.path)
+        return dataclasses.replace(clip, corrections=plan.corrections, cached=True)
+
+    def _open_catalog(self) -> Catalog:
+        if self._catalog is None:
+            from svd_local.catalog import Catalog
+
+            self._catalog = Catalog(self.settings.catalog_url, self.settings.media_dir)
+        return self._catalog
+
+    def _close_catalog(self) -> None:
+        if self._catalog is not None:
+            self._catalog.close()
+            self._catalog = None
+
+
+def _one_request(request: ClipRequest | None, fields: dict[str, Any]) -> ClipRequest:
+    if request is None:
+        return ClipRequest(**fields)
+    if fields:
+        raise InvalidRequest(
+            "both a request and fields of one were given",
+            hint="Give a ClipRequest, or its fields by keyword.",
+        )
+    return request

@@ -1,0 +1,105 @@
+"""What falls through and what stops: one row per error type."""
+
+from __future__ import annotations
+
+import pytest
+
+from svd_local import errors
+from svd_local.ladder import climb
+from svd_local.testing import FakeTier
+from svd_local.tiers.base import Tier
+
+_FALLS_THROUGH = {
+    errors.TierUnavailable: "unavailable",
+    errors.CheckpointUnavailable: "unavailable",
+    errors.CheckpointGated: "unavailable",
+    errors.CheckpointOffline: "unavailable",
+    errors.TierBusy: "busy",
+    errors.OutOfMemory: "failed",
+    errors.RemoteFailed: "failed",
+}
+_STOPS = {
+    errors.InvalidRequest: "failed",
+    errors.ImageRejected: "failed",
+    errors.CheckpointUnknown: "unavailable",
+    errors.CheckpointBroken: "unavailable",
+    errors.TierFailed: "failed",
+    errors.BadOutput: "failed",
+    errors.MediaFailed: "failed",
+    errors.StorageFailed: "failed",
+    errors.DiskFull: "failed",
+    errors.Cancelled: "failed",
+}
+
+
+class _Rung(FakeTier):
+    """A rung of any name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(enabled=True)
+        self.id = name  # type: ignore[misc]
+
+
+def _ladder() -> tuple[Tier, Tier]:
+    return _Rung("better"), _Rung("worse")
+
+
+def _failing(error: errors.SvdLocalError) -> object:
+    def serve(tier: Tier) -> str:
+        if tier.id == "better":
+            raise error
+        return tier.id
+
+    return serve
+
+
+@pytest.mark.parametrize(("kind", "outcome"), _FALLS_THROUGH.items())
+def test_falls_through(kind: type[errors.SvdLocalError], outcome: str) -> None:
+    serve = _failing(kind("no", hint="Do this.", retry_after_s=9))
+    made = climb(_ladder(), serve)  # type: ignore[arg-type, var-annotated]
+    assert made.value == "worse"
+    first, second = made.attempts
+    assert (first.tier, first.outcome, first.code) == ("better", outcome, kind.code)
+    assert first.retry_after_s == 9
+    assert first.reason == "no. Do this."
+    assert (second.tier, second.outcome, second.code) == ("worse", "ok", None)
+
+
+@pytest.mark.parametrize(("kind", "outcome"), _STOPS.items())
+def test_stops(kind: type[errors.SvdLocalError], outcome: str) -> None:
+    with pytest.raises(kind) as caught:
+        climb(_ladder(), _failing(kind("no")))  # type: ignore[arg-type, var-annotated]
+    assert [(a.tier, a.outcome) for a in caught.value.attempts] == [("better", outcome)]
+
+
+@pytest.mark.parametrize("kind", _FALLS_THROUGH)
+def test_a_named_tier_never_falls_through(kind: type[errors.SvdLocalError]) -> None:
+    with pytest.raises(kind) as caught:
+        climb(_ladder(), _failing(kind("no")), fall_through=False)  # type: ignore[arg-type, var-annotated]
+    assert len(caught.value.attempts) == 1
+
+
+def test_every_error_type_is_in_one_of_the_two_tables() -> None:
+    def below(kind: type[errors.SvdLocalError]) -> set[type[errors.SvdLocalError]]:
+        return {kind}.union(*(below(child) for child in kind.__subclasses__()))
+
+    known = below(errors.SvdLocalError) - {errors.SvdLocalError, errors.NotFound}
+    ours = {kind for kind in known if kind.__module__ == errors.__name__}
+    assert ours == {*_FALLS_THROUGH, *_STOPS}
+
+
+def test_none_served() -> None:
+    def serve(tier: Tier) -> str:
+        raise errors.TierUnavailable(f"no {tier.id}")
+
+    made = climb(_ladder(), serve)
+    assert made.value is None
+    assert [a.outcome for a in made.attempts] == ["unavailable", "unavailable"]
+
+
+def test_an_error_that_is_not_ours_is_not_swallowed() -> None:
+    def serve(tier: Tier) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        climb(_ladder(), serve)
