@@ -140,10 +140,6 @@ class Frames:
     """Frames a second, where the service that made them chose others than the plan's."""
     manifest: Mapping[str, Any] | None = None
     """How the frames came to be, for the manifest file beside the video, where the tier keeps one."""
-    fps: float | None = None
-    """Frames a second they are meant to be shown at, where a service decided that itself; None is
-    the plan's."""
-
 
 class Tier(Protocol):
     """One way to make a clip."""
