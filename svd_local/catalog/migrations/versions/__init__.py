@@ -1,0 +1,1 @@
+"""The steps, numbered; each is applied once and never changed afterwards."""

@@ -1,0 +1,237 @@
+"""Catalog: the clips that were published, by name, by fingerprint, and in figures.
+
+The row is the commit point of a clip: files first, then ``add``. Were the database lost, the files
+would still be whole, and each MP4 says in its comment how it was made.
+
+Every method raises ``StorageFailed`` where the database is locked, read-only, damaged, out of reach
+or made by a newer version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import select
+
+from svd_local.catalog.database import Database
+from svd_local.catalog.figures import FIGURED, figures
+from svd_local.catalog.identity import new_id
+from svd_local.catalog.models import ClipRow
+from svd_local.catalog.removal import finish_removals, remove
+from svd_local.catalog.stored import StoredClip, document_of, relative_to_root
+from svd_local.errors import NotFound, StorageFailed
+from svd_local.result import Clip
+
+
+class Catalog:
+    """The clips below one media root. Thread-safe; opened on first use.
+
+    Reading never makes a database: where there is none, there are no clips.
+
+    Args:
+        url: SQLAlchemy's URL of the database; None is ``catalog.sqlite3`` in the media root.
+        media_root: what paths are relative to, so that the folder may move with its catalog.
+        patience_s: seconds to wait for another program's lock.
+
+    Raises:
+        StorageFailed: the URL names no database. No message holds its password.
+    """
+
+    def __init__(self, url: str | None, media_root: Path, *, patience_s: float = 15.0) -> None:
+        self._root = media_root.absolute()
+        self._database = Database(url, self._root, patience_s)
+        self._looked_back = False
+
+    def open(self) -> None:
+        """Open or make the database now: what is wrong with it is told before any work is done."""
+        self._ready()
+
+    def add(
+        self, clip: Clip, request: Mapping[str, Any], *, created_at: datetime | None = None
+    ) -> str:
+        """Write the row of a published video and answer its name; from then on the clip exists.
+
+        ``request`` is ``ClipRequest.describe``'s; ``created_at``, with a time zone, is now unless
+        given. ``clip.fingerprint`` must be of what really ran: it is what ``find`` goes by.
+
+        Raises:
+            ValueError: a placeholder, which is no video and has no row.
+            StorageFailed: the file is gone, or the row could not be written; there is none then.
+        """
+        if not clip.is_video:
+            raise ValueError("a placeholder has no row in the catalog")
+        moment = created_at or datetime.now(UTC)
+        try:
+            length, digest = clip.path.stat().st_size, _sha256(clip.path)
+        except OSError as error:
+            raise StorageFailed(
+                f"{clip.path} cannot be read back: {error.strerror}",
+                hint="Check the device the folder is on.",
+            ) from error
+        row = ClipRow(
+            id=new_id(moment),
+            created_at=moment,
+            kind=clip.kind,
+            tier=clip.tier,
+            checkpoint=clip.checkpoint,
+            engine=clip.engine,
+            device=clip.device,
+            speed=clip.speed,
+            synthetic=clip.synthetic,
+            seed=clip.seed,
+            frames=clip.frames,
+            fps=clip.fps,
+            width=clip.width,
+            height=clip.height,
+            duration_s=clip.duration_s,
+            elapsed_s=clip.elapsed_s,
+            fingerprint=clip.fingerprint,
+            path=self._written(clip.path),
+            poster=self._written(clip.files.poster),
+            manifest=self._written(clip.files.manifest),
+            bytes=length,
+            sha256=digest,
+            text=request.get("title") or request.get("prompt"),
+            request=dict(request),
+            document=document_of(clip),
+            removing=False,
+        )
+        name = row.id
+        with self._ready().writing() as session:
+            session.add(row)
+        return name
+
+    def find(self, fingerprint: str) -> StoredClip | None:
+        """The newest clip of ``fingerprint`` whose video is there, byte for byte; None without one.
+
+        A row whose file is missing or altered is passed over and kept: it still says what was made,
+        and ``rm`` removes it.
+        """
+        if not self._database.exists:
+            return None
+        query = select(ClipRow).where(ClipRow.fingerprint == fingerprint, ~ClipRow.removing)
+        with self._ready().reading() as session:
+            rows = session.scalars(query.order_by(ClipRow.id.desc())).all()
+            clips = [row.stored(self._root) for row in rows]
+        return next((clip for clip in clips if clip.present and _unaltered(clip)), None)
+
+    def clips(
+        self,
+        *,
+        limit: int | None = 50,
+        tier: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+    ) -> list[StoredClip]:
+        """The clips, newest first: at most ``limit``, of one tier or kind, made ``since`` a moment."""
+        if not self._database.exists:
+            return []
+        query = select(ClipRow).where(~ClipRow.removing).order_by(ClipRow.id.desc()).limit(limit)
+        if tier is not None:
+            query = query.where(ClipRow.tier == tier)
+        if kind is not None:
+            query = query.where(ClipRow.kind == kind)
+        if since is not None:
+            query = query.where(ClipRow.created_at >= since)
+        with self._ready().reading() as session:
+            return [row.stored(self._root) for row in session.scalars(query)]
+
+    def get(self, name: str) -> StoredClip:
+        """The clip whose id is ``name``, or begins with it.
+
+        Raises:
+            NotFound: no clip, or more than one.
+        """
+        wanted = name.strip().lower()
+        found: list[StoredClip] = []
+        if wanted and self._database.exists:
+            begins = ClipRow.id.startswith(wanted, autoescape=True)
+            with self._ready().reading() as session:
+                rows = session.scalars(select(ClipRow).where(begins, ~ClipRow.removing).limit(2))
+                found = [row.stored(self._root) for row in rows]
+        if len(found) != 1:
+            raise NotFound(
+                f"more than one clip begins with {name!r}" if found else f"no clip {name!r}",
+                hint="Write more of it." if found else "svd-local catalog list shows the clips.",
+            )
+        return found[0]
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, bytes, and seconds per clip (median, p95) by tier, checkpoint and speed; as JSON."""
+        if not self._database.exists:
+            return figures(())
+        with self._ready().reading() as session:
+            return figures(session.execute(FIGURED))
+
+    def remove(self, name: str) -> StoredClip:
+        """Remove one clip, named as for ``get``: its row, video, poster and manifest together.
+
+        Raises:
+            NotFound: no clip, or more than one.
+            StorageFailed: a file cannot be deleted; see ``removal`` for what is left then.
+        """
+        clip = self.get(name)
+        remove(self._ready(), self._root, [clip.id])
+        return clip
+
+    def older_than(self, days: float) -> list[StoredClip]:
+        """The clips made more than ``days`` days ago, oldest first."""
+        if not self._database.exists:
+            return []
+        old = select(ClipRow).where(
+            ClipRow.created_at < datetime.now(UTC) - timedelta(days=days), ~ClipRow.removing
+        )
+        with self._ready().reading() as session:
+            rows = session.scalars(old.order_by(ClipRow.id))
+            return [row.stored(self._root) for row in rows]
+
+    def remove_older_than(self, days: float) -> list[StoredClip]:
+        """Remove the clips made more than ``days`` days ago, files and all, and answer what they were.
+
+        Raises:
+            StorageFailed: a file cannot be deleted.
+        """
+        old = [clip.id for clip in self.older_than(days)]
+        return remove(self._ready(), self._root, old) if old else []
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ready(self) -> Database:
+        """The database, removals that were cut short finished once."""
+        if not self._looked_back:
+            finish_removals(self._database, self._root)
+            self._looked_back = True
+        return self._database
+
+    def _written(self, path: Path | None) -> str | None:
+        return None if path is None else relative_to_root(path, self._root)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unaltered(clip: StoredClip) -> bool:
+    try:
+        return _sha256(clip.path) == clip.sha256
+    except OSError:
+        return False

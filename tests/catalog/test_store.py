@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from svd_local.catalog import Catalog
+from svd_local.errors import NotFound, StorageFailed
+from svd_local.result import Timings
+
+REQUEST = {"prompt": "Handling price objections", "title": "Lesson 3: Ünïcödé", "frames": 40}
+FINGERPRINT = "f" * 64
+
+
+def test_a_clip_comes_back_as_it_was_but_cached(catalog, make_clip):
+    clip = make_clip()
+    name = catalog.add(clip, REQUEST)
+    found = catalog.find(FINGERPRINT).to_clip()
+    assert found == dataclasses.replace(
+        clip, id=name, cached=True, elapsed_s=0.0, attempts=(), timings=Timings()
+    )
+
+
+def test_a_row_keeps_what_was_asked_and_what_happened(catalog, make_clip):
+    clip = make_clip()
+    name = catalog.add(clip, REQUEST)
+    document = catalog.get(name).to_json()
+    assert document["request"] == REQUEST
+    assert document["text"] == REQUEST["title"]
+    assert document["sha256"] == hashlib.sha256(b"video").hexdigest()
+    assert document["bytes"] == 5
+    assert document["present"] is True
+    assert document["result"]["timings"]["denoise_s"] == 6.0
+    assert document["result"]["attempts"] == [clip.attempts[0].to_json()]
+    assert document["files"] == clip.files.to_json()
+
+
+def test_the_media_root_may_move_with_its_catalog(catalog, make_clip, root, tmp_path):
+    catalog.add(make_clip(), REQUEST)
+    catalog.close()
+    moved = tmp_path / "elsewhere" / "media"
+    shutil.move(root, moved)
+    with Catalog(None, moved) as there:
+        found = there.find(FINGERPRINT)
+    assert found.path == moved / "videos" / "sd_video_1.mp4"
+    assert found.files.poster == moved / "videos" / "sd_video_1.jpg"
+
+
+def test_a_clip_outside_the_media_root_keeps_its_absolute_path(catalog, make_clip, tmp_path):
+    clip = make_clip(folder=tmp_path / "out")
+    catalog.add(clip, REQUEST)
+    assert catalog.find(FINGERPRINT).path == tmp_path / "out" / "sd_video_1.mp4"
+
+
+def test_a_root_reached_by_a_link_is_the_same_root(catalog, make_clip, root, tmp_path):
+    (tmp_path / "link").symlink_to(root)
+    clip = make_clip()
+    seen = tmp_path / "link" / "videos" / clip.path.name
+    catalog.add(dataclasses.replace(clip, path=seen), REQUEST)
+    assert catalog.find(FINGERPRINT).path == clip.path
+
+
+@pytest.mark.parametrize("change", ["missing", "longer", "same length"])
+def test_a_file_missing_or_altered_is_no_hit_and_its_row_stays(catalog, make_clip, change):
+    clip = make_clip()
+    name = catalog.add(clip, REQUEST)
+    if change == "missing":
+        clip.path.unlink()
+    else:
+        clip.path.write_bytes(b"video and more" if change == "longer" else b"VIDEO")
+    assert catalog.find(FINGERPRINT) is None
+    assert catalog.get(name).present is (change == "same length")
+
+
+def test_an_older_clip_answers_where_the_newest_is_gone(catalog, make_clip):
+    older = make_clip("sd_video_1")
+    newest = make_clip("sd_video_2")
+    catalog.add(older, REQUEST, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    catalog.add(newest, REQUEST, created_at=datetime(2026, 1, 2, tzinfo=UTC))
+    assert catalog.find(FINGERPRINT).path == newest.path
+    newest.path.unlink()
+    assert catalog.find(FINGERPRINT).path == older.path
+
+
+def test_another_fingerprint_is_no_hit(catalog, make_clip):
+    catalog.add(make_clip(), REQUEST)
+    catalog.add(make_clip("sd_video_2", fingerprint=None), REQUEST)
+    assert catalog.find("e" * 64) is None
+
+
+def test_a_placeholder_is_never_a_row(catalog, make_clip):
+    with pytest.raises(ValueError, match="placeholder"):
+        catalog.add(make_clip(kind="placeholder"), REQUEST)
+    assert catalog.clips() == []
+
+
+def test_a_clip_whose_file_is_gone_is_not_added(catalog, make_clip):
+    clip = make_clip()
+    clip.path.unlink()
+    with pytest.raises(StorageFailed, match="sd_video_1"):
+        catalog.add(clip, REQUEST)
+    assert catalog.clips() == []
+
+
+def test_lists_newest_first_and_by_tier_kind_and_time(catalog, make_clip):
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [
+        catalog.add(
+            make_clip(
+                f"video_{day}",
+                tier="webui" if day % 2 else "local",
+                kind="animated-stills" if day % 2 else "generated",
+            ),
+            REQUEST,
+            created_at=start + timedelta(days=day),
+        )
+        for day in range(5)
+    ]
+    assert [clip.id for clip in catalog.clips()] == names[::-1]
+    assert [clip.id for clip in catalog.clips(limit=2)] == names[:2:-1]
+    assert [clip.id for clip in catalog.clips(tier="webui")] == [names[3], names[1]]
+    assert [clip.id for clip in catalog.clips(kind="generated", limit=1)] == [names[4]]
+    assert [clip.id for clip in catalog.clips(since=start + timedelta(days=3))] == names[:2:-1]
+    assert names == sorted(names)
+
+
+def test_a_moment_is_the_same_in_any_time_zone(catalog, make_clip):
+    tokyo = timezone(timedelta(hours=9))
+    moment = datetime(2026, 1, 1, 8, 30, tzinfo=tokyo)
+    name = catalog.add(make_clip(), REQUEST, created_at=moment)
+    assert catalog.get(name).created_at == moment
+    assert catalog.get(name).summary()["created_at"] == "2025-12-31T23:30:00.000+00:00"
+    assert catalog.clips(since=moment.astimezone(UTC))
+    assert not catalog.clips(since=moment + timedelta(seconds=1))
+
+
+def test_the_beginning_of_a_name_is_enough_where_it_is_the_only_one(catalog, make_clip):
+    one = catalog.add(make_clip(), REQUEST, created_at=datetime(2024, 1, 1, tzinfo=UTC))
+    catalog.add(make_clip("sd_video_2"), REQUEST, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert catalog.get(one[:8]).id == one
+    assert catalog.get(f" {one[:8].upper()} ").id == one
+    with pytest.raises(NotFound, match="more than one"):
+        catalog.get("0")
+    for nothing in ("zzz", "%", "_" * 26, "", "' OR 1=1"):
+        with pytest.raises(NotFound, match="no clip"):
+            catalog.get(nothing)
+
+
+def test_figures_by_tier_checkpoint_and_speed(catalog, make_clip):
+    for seconds in range(1, 21):
+        catalog.add(make_clip(f"a{seconds}", elapsed_s=float(seconds)), REQUEST)
+    stills = {"kind": "animated-stills", "tier": "image-sequence", "checkpoint": None}
+    catalog.add(make_clip("b", b"longer video", elapsed_s=0.5, duration_s=4.0, **stills), REQUEST)
+    stats = catalog.stats()
+    assert stats["clips"] == 21
+    assert stats["bytes"] == 20 * 5 + 12
+    assert stats["duration_s"] == pytest.approx(20 * 3.571 + 4.0)
+    assert stats["by_kind"] == {"animated-stills": 1, "generated": 20}
+    first, second = stats["groups"]
+    assert (first["tier"], first["checkpoint"]) == ("image-sequence", None)
+    assert (first["seconds_median"], first["seconds_p95"]) == (0.5, 0.5)
+    assert (second["tier"], second["checkpoint"], second["speed"]) == ("local", "svd-xt", "exact")
+    assert (second["clips"], second["bytes"]) == (20, 100)
+    assert (second["seconds_median"], second["seconds_p95"]) == (10.5, 19.0)
+
+
+def test_reading_makes_no_database(catalog, root):
+    assert catalog.find(FINGERPRINT) is None
+    assert catalog.clips() == catalog.older_than(0) == catalog.remove_older_than(0) == []
+    assert catalog.stats()["clips"] == 0
+    assert catalog.stats()["groups"] == []
+    with pytest.raises(NotFound):
+        catalog.get("0")
+    assert not root.exists()
+
+
+def test_importing_the_package_loads_no_database_library():
+    script = (
+        "import sys, svd_local.catalog, svd_local.storage\n"
+        "assert 'sqlalchemy' not in sys.modules\n"
+        "svd_local.catalog.Catalog\n"
+        "assert 'sqlalchemy' in sys.modules and 'alembic' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
