@@ -141,6 +141,7 @@ class Frames:
     manifest: Mapping[str, Any] | None = None
     """How the frames came to be, for the manifest file beside the video, where the tier keeps one."""
 
+
 class Tier(Protocol):
     """One way to make a clip."""
 
