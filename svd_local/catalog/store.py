@@ -10,7 +10,7 @@ or made by a newer version.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -168,17 +168,6 @@ class Catalog:
         with self._ready().reading() as session:
             return figures(session.execute(FIGURED))
 
-    def remove(self, name: str) -> StoredClip:
-        """Remove one clip, named as for ``get``: its row, video, poster and manifest together.
-
-        Raises:
-            NotFound: no clip, or more than one.
-            StorageFailed: a file cannot be deleted; see ``removal`` for what is left then.
-        """
-        clip = self.get(name)
-        remove(self._ready(), self._root, [clip.id])
-        return clip
-
     def older_than(self, days: float) -> list[StoredClip]:
         """The clips made more than ``days`` days ago, oldest first."""
         if not self._database.exists:
@@ -190,14 +179,14 @@ class Catalog:
             rows = session.scalars(old.order_by(ClipRow.id))
             return [row.stored(self._root) for row in rows]
 
-    def remove_older_than(self, days: float) -> list[StoredClip]:
-        """Remove the clips made more than ``days`` days ago, files and all, and answer what they were.
+    def remove(self, clips: Iterable[StoredClip]) -> list[StoredClip]:
+        """Remove clips, row, video, poster and manifest together; answer those that still were there.
 
         Raises:
-            StorageFailed: a file cannot be deleted.
+            StorageFailed: a file cannot be deleted; see ``removal`` for what is left then.
         """
-        old = [clip.id for clip in self.older_than(days)]
-        return remove(self._ready(), self._root, old) if old else []
+        ids = [clip.id for clip in clips]
+        return remove(self._ready(), self._root, ids) if ids else []
 
     def close(self) -> None:
         """Give back the connections."""

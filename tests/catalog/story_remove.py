@@ -26,5 +26,4 @@ def story(folder, point):
     event.listen(Engine, "before_cursor_execute", lambda c, cur, sql, *rest: point(sql[:40]))
     event.listen(Engine, "commit", lambda connection: point("commit"))
     with Catalog(None, folder) as catalog:
-        (doomed,) = [clip for clip in catalog.clips() if clip.text == "doomed"]
-        catalog.remove(doomed.id)
+        catalog.remove(clip for clip in catalog.clips() if clip.text == "doomed")

@@ -19,12 +19,13 @@ def names(folder: Path) -> list[str]:
 def test_row_and_files_go_together(catalog, make_clip, root):
     gone = catalog.add(make_clip("a"), {})
     catalog.add(make_clip("b"), {})
-    removed = catalog.remove(gone[:20])
-    assert removed.id == gone
+    removed = catalog.remove([catalog.get(gone)])
+    assert [clip.id for clip in removed] == [gone]
     assert names(root / "videos") == ["b.jpg", "b.json", "b.mp4"]
     assert [clip.path.stem for clip in catalog.clips()] == ["b"]
     with pytest.raises(NotFound):
-        catalog.remove(gone)
+        catalog.get(gone)
+    assert catalog.remove(removed) == []
 
 
 def test_a_row_whose_files_are_gone_already_can_be_removed(catalog, make_clip):
@@ -32,7 +33,7 @@ def test_a_row_whose_files_are_gone_already_can_be_removed(catalog, make_clip):
     name = catalog.add(clip, {})
     for path in (clip.files.video, clip.files.poster, clip.files.manifest):
         path.unlink()
-    catalog.remove(name)
+    catalog.remove([catalog.get(name)])
     assert catalog.clips() == []
 
 
@@ -45,10 +46,10 @@ def test_what_another_row_names_stays_for_it(catalog, make_clip, root):
     )
     second = catalog.add(shares, {})
     same = catalog.add(clip, {})
-    catalog.remove(first)
+    catalog.remove([catalog.get(first)])
     assert catalog.get(same).present
     assert clip.files.manifest.exists()
-    catalog.remove(same)
+    catalog.remove([catalog.get(same)])
     assert names(root / "videos") == ["a.jpg", "b.jpg", "b.json", "b.mp4"]
     assert catalog.get(second).files.poster == clip.files.poster
 
@@ -56,7 +57,8 @@ def test_what_another_row_names_stays_for_it(catalog, make_clip, root):
 def test_a_hard_link_elsewhere_stays(catalog, make_clip, tmp_path):
     clip = make_clip()
     os.link(clip.path, tmp_path / "mine.mp4")
-    catalog.remove(catalog.add(clip, {}))
+    catalog.add(clip, {})
+    catalog.remove(catalog.clips())
     assert (tmp_path / "mine.mp4").read_bytes() == b"video"
 
 
@@ -65,7 +67,7 @@ def test_only_what_is_older_goes(catalog, make_clip, root):
     for days in (0, 3, 8, 30):
         catalog.add(make_clip(f"day{days}"), {}, created_at=now - timedelta(days=days, minutes=1))
     assert [clip.path.stem for clip in catalog.older_than(3)] == ["day30", "day8", "day3"]
-    removed = catalog.remove_older_than(7)
+    removed = catalog.remove(catalog.older_than(7))
     assert [clip.path.stem for clip in removed] == ["day30", "day8"]
     assert [clip.path.stem for clip in catalog.clips()] == ["day0", "day3"]
     assert len(names(root / "videos")) == 6
@@ -75,7 +77,7 @@ def test_many_go_at_once(catalog, make_clip, root, monkeypatch):
     monkeypatch.setattr("svd_local.catalog.removal._AT_ONCE", 3)
     for number in range(8):
         catalog.add(make_clip(f"video{number}"), {})
-    assert len(catalog.remove_older_than(-1)) == 8
+    assert len(catalog.remove(catalog.clips())) == 8
     assert catalog.clips() == []
     assert names(root / "videos") == []
 
@@ -97,7 +99,7 @@ def test_a_video_that_cannot_be_deleted_stays_whole_with_its_row(
     name = catalog.add(make_clip(), {})
     undeletable(monkeypatch, ".mp4")
     with pytest.raises(StorageFailed, match=r"sd_video_1\.mp4 cannot be deleted") as caught:
-        catalog.remove(name)
+        catalog.remove([catalog.get(name)])
     assert caught.value.hint
     assert catalog.get(name).present
     assert len(names(root / "videos")) == 3
@@ -110,7 +112,7 @@ def test_a_poster_that_cannot_be_deleted_is_tried_again_later(
     with monkeypatch.context() as patch:
         undeletable(patch, ".jpg")
         with pytest.raises(StorageFailed, match=r"sd_video_1\.jpg cannot be deleted"):
-            catalog.remove(name)
+            catalog.remove([catalog.get(name)])
         assert catalog.clips() == []
         with Catalog(None, root) as still:
             assert still.clips() == []

@@ -171,7 +171,7 @@ def test_figures_by_tier_checkpoint_and_speed(catalog, make_clip):
 
 def test_reading_makes_no_database(catalog, root):
     assert catalog.find(FINGERPRINT) is None
-    assert catalog.clips() == catalog.older_than(0) == catalog.remove_older_than(0) == []
+    assert catalog.clips() == catalog.older_than(0) == catalog.remove([]) == []
     assert catalog.stats()["clips"] == 0
     assert catalog.stats()["groups"] == []
     with pytest.raises(NotFound):
