@@ -1,0 +1,62 @@
+"""What every writer of media files shares: the operating system's errors in our words, tidying up."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from svd_local.errors import DiskFull, StorageFailed
+
+FULL_HINT = "Free some space, or set SVD_LOCAL_MEDIA_DIR to a folder with more room."
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# A quota and a limit on the size of files are the same to the user: no room where they write.
+
+
+def storage_error(error: OSError, path: Path) -> StorageFailed:
+    """``error``, met while ``path`` was written, as one of ours."""
+    reason = error.strerror or str(error)
+    if error.errno in _NO_ROOM:
+        return DiskFull(f"{path} could not be written: {reason}", hint=FULL_HINT)
+    return StorageFailed(
+        f"{path} could not be written: {reason}",
+        hint="Check that the folder exists and that this user may write to it.",
+    )
+
+
+def discard(path: Path) -> None:
+    """Remove the half-written ``path``. What is no ordinary file, as a device, is left alone."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def working_folder() -> Iterator[Path]:
+    """An empty folder, gone with all it holds when the block is left.
+
+    Raises:
+        StorageFailed: there is no room for one.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="svd_local-")
+    except OSError as error:
+        raise storage_error(error, Path(tempfile.gettempdir())) from error
+    with folder as path:
+        yield Path(path)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file.
+
+    Raises:
+        DiskFull: no room for it.
+        StorageFailed: it cannot be written.
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise storage_error(error, path) from error
