@@ -22,6 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_ID_SHOWN = 13
+"""The millisecond and 15 random bits: enough to name a clip by, and room for the rest of the line."""
+_ABOUT = 70
 _KINDS = ("generated", "animated-stills")
 _DAYS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*d?\s*", re.IGNORECASE)
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -181,20 +184,20 @@ def _removed(clip: StoredClip) -> dict[str, Any]:
 def _show_list(clips: Sequence[StoredClip]) -> None:
     from rich.table import Table
 
-    from svd_local.request import format_bytes
-
-    table = Table("made", "tier", "checkpoint", "seconds", "size", "about", box=None)
-    table.add_column("id", no_wrap=True)
+    table = Table(box=None)
+    for name in ("id", "made", "by", "seconds"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("about")
     for clip in clips:
+        about = clip.text or ""
+        about = about if len(about) <= _ABOUT else about[: _ABOUT - 1] + "…"
         _row(
             table,
+            clip.id[:_ID_SHOWN],
             f"{clip.created_at.astimezone():%Y-%m-%d %H:%M}",
-            clip.tier,
-            clip.checkpoint or "",
+            clip.checkpoint or clip.tier,
             f"{clip.elapsed_s:.1f}",
-            format_bytes(clip.bytes) if clip.present else "file is gone",
-            clip.text or "",
-            clip.id,
+            about if clip.present else f"(file is gone) {about}",
         )
     _print(table)
 
@@ -203,8 +206,10 @@ def _show_pairs(document: dict[str, Any]) -> None:
     """Nested JSON as one line a value, its place written with dots; what is null is left out."""
     from rich.table import Table
 
+    told_already = document.keys()
+    result = {key: item for key, item in document["result"].items() if key not in told_already}
     table = Table("what", "is", box=None, show_header=False)
-    for name, value in _flat(document):
+    for name, value in _flat({**document, "result": result}):
         _row(table, name, value)
     _print(table)
 

@@ -171,11 +171,13 @@ def test_people_get_tables_of_plain_text(add, capsys, media):
     assert run(["catalog", "list"]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert "[red]Ünïcödé[/red]  [2J" in line
-    assert name in line
+    assert run(["catalog", "show", line.split()[0], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clip"]["id"] == name
     assert "svd-xt" in line
     assert run(["catalog", "show", name]) == 0
     shown = capsys.readouterr().out
     assert "result.parameters.steps" in shown
+    assert "result.tier" not in shown
     assert str(media / "videos" / "0.mp4") in shown
     assert run(["catalog", "stats"]) == 0
     assert "8.1" in capsys.readouterr().out
