@@ -41,7 +41,7 @@ class SvdLocalError(Exception):
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = 1
-    falls_through: ClassVar[bool] = False
+    falls_through: bool = False
     """Whether ``--tier auto`` goes on to the next tier after this error."""
 
     def __init__(

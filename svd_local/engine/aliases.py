@@ -1,0 +1,75 @@
+"""The published checkpoints that go by a short name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+TINY = "tiny-svd"
+SYNTHETIC_PREFIX = "synthetic:"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One checkpoint on the hub. ``bytes_fp16`` is what its fp16 files come to, rounded."""
+
+    alias: str
+    repo: str
+    frames: int
+    licence: str
+    licence_url: str
+    gated: bool = False
+    bytes_fp16: int = 4_510_000_000
+
+
+_LICENCE = (
+    "Stability AI's own terms for this checkpoint (research and non-commercial use are free; "
+    "commercial use depends on them): read them before use"
+)
+
+PUBLISHED: dict[str, Published] = {
+    entry.alias: entry
+    for entry in (
+        Published(
+            "svd",
+            "stabilityai/stable-video-diffusion-img2vid",
+            14,
+            _LICENCE,
+            "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid/blob/main/LICENSE.md",
+        ),
+        Published(
+            "svd-xt",
+            "stabilityai/stable-video-diffusion-img2vid-xt",
+            25,
+            _LICENCE,
+            "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt/blob/main/LICENSE.md",
+        ),
+        Published(
+            "svd-xt-1.1",
+            "stabilityai/stable-video-diffusion-img2vid-xt-1-1",
+            25,
+            _LICENCE,
+            "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt-1-1/blob/main/LICENSE.md",
+            gated=True,
+        ),
+    )
+}
+DEFAULT_ORDER = ("svd-xt", "svd")
+"""Which checkpoint is taken where none is named: the first that is installed."""
+
+SYNTHETIC_FRAMES = {"synthetic:svd": 14, "synthetic:svd-xt": 25}
+KNOWN_NAMES = (*PUBLISHED, TINY, *SYNTHETIC_FRAMES)
+
+
+def by_repo(repo: str) -> Published | None:
+    """The published checkpoint that lives in ``repo``."""
+    return next((entry for entry in PUBLISHED.values() if entry.repo == repo), None)
+
+
+def suggestion(name: str) -> str:
+    """A hint for a name nobody knows: what it may have meant, and what there is."""
+    close = difflib.get_close_matches(name.lower(), KNOWN_NAMES, n=1)
+    known = (
+        f"Known names are {', '.join(KNOWN_NAMES)}; a folder or org/name of the hub works as well."
+    )
+    return f"Did you mean {close[0]}? {known}" if close else known

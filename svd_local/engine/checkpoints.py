@@ -1,0 +1,313 @@
+"""Checkpoints by name: an alias, ``org/name``, a folder, or one that is made on the spot.
+
+No network, no torch: names are looked up in the models folder and in the hub's own cache.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from svd_local.engine import synthetic, tiny
+from svd_local.engine.aliases import (
+    DEFAULT_ORDER,
+    PUBLISHED,
+    SYNTHETIC_FRAMES,
+    SYNTHETIC_PREFIX,
+    TINY,
+    Published,
+    by_repo,
+    suggestion,
+)
+from svd_local.engine.architecture import full_size
+from svd_local.engine.architecture import tiny as tiny_architecture
+from svd_local.engine.hub_cache import snapshot_of
+from svd_local.engine.identity import revision_of
+from svd_local.errors import CheckpointBroken, CheckpointUnavailable, CheckpointUnknown
+
+LOCK_FILE = "svd_local.lock.json"
+"""What ``pull`` records beside a checkpoint: where it came from and its files' checksums."""
+SIZE_FILE = "svd_local.json"
+"""Where a checkpoint says its native size, beside ``model_index.json``."""
+
+Source = Literal["models-folder", "hub-cache", "folder", "made-here"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+_PATH = re.compile(r"([/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\])")
+_DEFAULT_SIZE = (1024, 576)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint on this machine, and what it was trained for.
+
+    ``path`` is None for one that has no files (``synthetic:...``), and may not exist yet for
+    ``tiny-svd``. ``width`` and ``height`` are pixels.
+    """
+
+    name: str
+    path: Path | None
+    width: int
+    height: int
+    frames: int
+    source: Source
+    synthetic: bool = False
+    licence: str | None = None
+    repo: str | None = None
+    commit: str | None = None
+
+    @property
+    def revision(self) -> str:
+        """What its content is called: equal for equal files, wherever they lie.
+
+        Raises:
+            CheckpointBroken: a file is damaged, or went away.
+        """
+        if self.source == "made-here":
+            recipe = tiny.RECIPE if self.name == TINY else synthetic.RECIPE
+            seed = tiny.SEED if self.name == TINY else synthetic.SEED
+            return f"{self.name}:{recipe}:{seed}"
+        assert self.path is not None
+        try:
+            return revision_of(self.path)
+        except (OSError, ValueError) as error:
+            raise CheckpointBroken(
+                f"checkpoint {self.name}: {error}", hint=repair_hint(self), field="checkpoint"
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``status`` and ``models list`` say of it; the revision is left out, it takes reading."""
+        return {
+            "name": self.name,
+            "path": None if self.path is None else str(self.path),
+            "width": self.width,
+            "height": self.height,
+            "frames": self.frames,
+            "source": self.source,
+            "synthetic": self.synthetic,
+            "licence": self.licence,
+            "repo": self.repo,
+            "commit": self.commit,
+        }
+
+
+def resolve(name: str | None, models_dir: Path, *, allow_paths: bool = True) -> Checkpoint:
+    """The checkpoint ``name`` stands for; None stands for svd-xt where installed, else svd.
+
+    Args:
+        name: an alias, ``org/name``, a folder under the models folder, ``tiny-svd``,
+            ``synthetic:svd``, ``synthetic:svd-xt``, or a path (it begins with /, ./, ../ or ~).
+        models_dir: the models folder.
+        allow_paths: take paths as well; a service that listens to strangers does not.
+
+    Raises:
+        CheckpointUnknown: nothing goes by that name.
+        CheckpointUnavailable: it is known and not installed.
+        CheckpointBroken: the folder is there and is no checkpoint.
+    """
+    if name is None:
+        return _default(models_dir)
+    if name == TINY:
+        return _tiny(models_dir)
+    if name.startswith(SYNTHETIC_PREFIX):
+        return _synthetic(name)
+    if _PATH.match(name):
+        if not allow_paths:
+            raise _unknown(name, "is a path, and only names are taken here")
+        return _folder(name, Path(name).expanduser())
+    if not _NAME.fullmatch(name):
+        raise _unknown(name, "is no name a checkpoint can have")
+    return _named(name, models_dir)
+
+
+def list_installed(models_dir: Path) -> list[Checkpoint]:
+    """Every checkpoint with files on this machine: the models folder's, then the hub cache's."""
+    found: list[Checkpoint] = []
+    for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else []:
+        if not folder.name.startswith(".") and (folder / "model_index.json").is_file():
+            found.append(_tiny(models_dir) if folder.name == TINY else _of_folder(folder))
+    for published in PUBLISHED.values():
+        cached = snapshot_of(published.repo)
+        if cached is not None and not any(one.name == published.alias for one in found):
+            found.append(_read(published.alias, cached[0], "hub-cache", published, cached[1]))
+    return found
+
+
+def repair_hint(checkpoint: Checkpoint) -> str:
+    """What to do about a checkpoint that is here and damaged."""
+    if checkpoint.source == "made-here":
+        return f"Delete {checkpoint.path}; it is made again."
+    if checkpoint.repo is not None:
+        return f"Run: svd-local models pull {checkpoint.name}"
+    return f"Copy the folder {checkpoint.path} again from where it came."
+
+
+def pull_name(repo: str) -> str:
+    """The folder under the models folder that ``repo`` is pulled into."""
+    published = by_repo(repo)
+    return published.alias if published is not None else repo.replace("/", "--")
+
+
+def _default(models_dir: Path) -> Checkpoint:
+    for alias in DEFAULT_ORDER:
+        try:
+            return _named(alias, models_dir)
+        except CheckpointBroken:
+            raise
+        except CheckpointUnavailable:
+            continue
+    raise CheckpointUnavailable(
+        f"no checkpoint is installed in {models_dir} or in the hub's cache",
+        hint=f"Run: svd-local models pull {DEFAULT_ORDER[0]}",
+        field="checkpoint",
+    )
+
+
+def _tiny(models_dir: Path) -> Checkpoint:
+    made = tiny_architecture()
+    return Checkpoint(
+        TINY, models_dir / TINY, made.width, made.height, made.frames, "made-here", synthetic=True
+    )
+
+
+def _synthetic(name: str) -> Checkpoint:
+    frames = SYNTHETIC_FRAMES.get(name)
+    if frames is None:
+        raise _unknown(name, "is not known")
+    made = full_size(frames)
+    return Checkpoint(name, None, made.width, made.height, frames, "made-here", synthetic=True)
+
+
+def _named(name: str, models_dir: Path) -> Checkpoint:
+    published = PUBLISHED.get(name) or by_repo(name)
+    repo = published.repo if published else (name if "/" in name else None)
+    names = dict.fromkeys(
+        [*([published.alias] if published else []), *([repo] if repo else []), name]
+    )
+    folders = [models_dir / one.replace("/", "--") for one in names]
+    if "/" in name:
+        folders.append(models_dir / name)
+    for folder in folders:
+        if (folder / "model_index.json").is_file():
+            return _read(_short(name, published), folder, "models-folder", published, None)
+    cached = snapshot_of(repo) if repo else None
+    if cached is not None:
+        return _read(_short(name, published), cached[0], "hub-cache", published, cached[1], repo)
+    if "/" in name and (Path(name) / "model_index.json").is_file():
+        return _folder(name, Path(name))
+    for folder in folders:
+        if folder.is_dir():
+            raise _no_checkpoint(name, folder)
+    if repo is None:
+        raise _unknown(name, "is not known")
+    gated = " Accept its licence on the hub first." if published and published.gated else ""
+    raise CheckpointUnavailable(
+        f"checkpoint {name} is not installed",
+        hint=f"Run: svd-local models pull {name}.{gated}",
+        field="checkpoint",
+    )
+
+
+def _folder(name: str, path: Path) -> Checkpoint:
+    if not path.is_dir():
+        raise _unknown(name, "is no folder")
+    if not (path / "model_index.json").is_file():
+        raise _no_checkpoint(name, path)
+    return _of_folder(path.resolve(), source="folder")
+
+
+def _of_folder(folder: Path, source: Source = "models-folder") -> Checkpoint:
+    name = folder.name.replace("--", "/", 1)
+    published = PUBLISHED.get(name) or by_repo(name)
+    return _read(_short(name, published), folder, source, published, None)
+
+
+def _read(
+    name: str,
+    folder: Path,
+    source: Source,
+    published: Published | None,
+    commit: str | None,
+    repo: str | None = None,
+) -> Checkpoint:
+    """The checkpoint in ``folder``, from its own configuration files."""
+    lock = read_lock(folder)
+    size = _read_json(name, folder / SIZE_FILE)
+    unet = _read_json(name, folder / "unet" / "config.json")
+    fallback = published.frames if published else 25
+    return Checkpoint(
+        name=name,
+        path=folder,
+        width=_side(name, size.get("width", _DEFAULT_SIZE[0])),
+        height=_side(name, size.get("height", _DEFAULT_SIZE[1])),
+        frames=_frames(name, size.get("frames", unet.get("num_frames", fallback))),
+        source=source,
+        licence=published.licence if published else lock.get("licence"),
+        repo=published.repo if published else lock.get("repo", repo),
+        commit=commit or lock.get("commit"),
+    )
+
+
+def read_lock(folder: Path) -> dict[str, Any]:
+    """What ``pull`` recorded in ``folder``; empty where nothing readable is."""
+    try:
+        lock = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return lock if isinstance(lock, dict) else {}
+
+
+def _read_json(name: str, path: Path) -> dict[str, Any]:
+    """A configuration file; empty where it is missing, which ``verify`` reports."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _bad_config(name, path.name, str(error)) from error
+    if not isinstance(value, dict):
+        raise _bad_config(name, path.name, "it holds no object")
+    return value
+
+
+def _side(name: str, value: Any) -> int:
+    if isinstance(value, int) and 64 <= value <= 4096 and value % 8 == 0:
+        return value
+    raise _bad_config(name, SIZE_FILE, f"{value!r} is no side of 64 to 4096 pixels in steps of 8")
+
+
+def _frames(name: str, value: Any) -> int:
+    if isinstance(value, int) and 2 <= value <= 200:
+        return value
+    raise _bad_config(name, "unet/config.json", f"{value!r} is no frame count")
+
+
+def _short(name: str, published: Published | None) -> str:
+    return published.alias if published else name
+
+
+def _unknown(name: str, why: str) -> CheckpointUnknown:
+    return CheckpointUnknown(
+        f"checkpoint {name[:120]!r} {why}", hint=suggestion(name), field="checkpoint"
+    )
+
+
+def _no_checkpoint(name: str, folder: Path) -> CheckpointBroken:
+    single = sorted(path.name for path in folder.glob("*.safetensors"))
+    what = f"only the single file {single[0]}" if single else "no model_index.json"
+    return CheckpointBroken(
+        f"checkpoint {name}: {folder} holds {what}, so it is no checkpoint in the diffusers layout",
+        hint="Give the folder that holds model_index.json, unet/, vae/ and image_encoder/.",
+        field="checkpoint",
+    )
+
+
+def _bad_config(name: str, file: str, why: str) -> CheckpointBroken:
+    return CheckpointBroken(
+        f"checkpoint {name}: {file} cannot be used: {why}",
+        hint="Repair or replace the file.",
+        field="checkpoint",
+    )

@@ -1,0 +1,116 @@
+"""From a checkpoint to a pipeline in main memory, with every way that can fail told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from svd_local.engine import synthetic, tiny
+from svd_local.engine.aliases import TINY
+from svd_local.engine.checkpoints import Checkpoint, repair_hint
+from svd_local.engine.quiet import quiet
+from svd_local.engine.verify import best_variant, require_whole
+from svd_local.errors import CheckpointBroken, StorageFailed, TierUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from diffusers import StableVideoDiffusionPipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """A floating-point type by name, as results and fingerprints write it."""
+
+    name: str
+    itemsize: int
+
+    def of_torch(self) -> torch.dtype:
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.name)
+        return dtype
+
+
+FP32 = Precision("float32", 4)
+FP16 = Precision("float16", 2)
+BF16 = Precision("bfloat16", 2)
+
+
+def precision_for(device: str) -> Precision:
+    """What a device runs in: half precision on a GPU, fp32 on the CPU."""
+    return FP16 if device.startswith("cuda") else FP32
+
+
+def safer_than(precision: Precision) -> Precision | None:
+    """Where a clip that came out NaN or black in ``precision`` is tried again; None: nowhere.
+
+    What overflows in fp16 has room in bfloat16, on GPUs that have it.
+    """
+    import torch
+
+    if precision == FP32:
+        return None
+    if precision == FP16 and torch.cuda.is_available() and torch.cuda.is_bf16_supported(False):
+        return BF16
+    return FP32
+
+
+def load(checkpoint: Checkpoint, device: str, precision: Precision) -> StableVideoDiffusionPipeline:
+    """The pipeline of ``checkpoint`` in ``precision``, in main memory.
+
+    Nothing is downloaded and no pickle is opened. Synthetic weights are made on ``device`` and stay
+    there; ``tiny-svd`` is written to the models folder where it is not yet.
+
+    Raises:
+        CheckpointBroken: the files are damaged or of another architecture.
+        TierUnavailable: the libraries to load it are missing or do not fit each other.
+        StorageFailed: ``tiny-svd`` could not be written.
+    """
+    if checkpoint.path is None:
+        with quiet():
+            made = synthetic.make(checkpoint.frames, device, precision.of_torch())
+            made.set_progress_bar_config(disable=True)
+            return made
+    if checkpoint.name == TINY and checkpoint.source == "made-here":
+        try:
+            tiny.ensure(checkpoint.path.parent)
+        except OSError as error:
+            raise StorageFailed(
+                f"the tiny checkpoint could not be written to {checkpoint.path}: {error}",
+                hint="Set SVD_LOCAL_MODELS_DIR to a folder that can be written.",
+            ) from error
+    require_whole(checkpoint)
+    return _from_files(checkpoint, checkpoint.path, precision)
+
+
+def _from_files(
+    checkpoint: Checkpoint, folder: Path, precision: Precision
+) -> StableVideoDiffusionPipeline:
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            from diffusers import StableVideoDiffusionPipeline
+
+            pipeline: StableVideoDiffusionPipeline = StableVideoDiffusionPipeline.from_pretrained(
+                folder,
+                torch_dtype=precision.of_torch(),
+                variant=best_variant(folder, half=precision.itemsize == 2),
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    except ImportError as error:
+        raise TierUnavailable(
+            f"the libraries that load checkpoints do not work here: {error}",
+            hint="Install svd-local again in a fresh environment, without torchvision.",
+        ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointBroken(
+            f"checkpoint {checkpoint.name} could not be loaded: {error}",
+            hint=repair_hint(checkpoint),
+            field="checkpoint",
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

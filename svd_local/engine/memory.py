@@ -1,0 +1,157 @@
+"""How much device memory a clip needs under each placement, and which one to take.
+
+The estimates follow from the networks' sizes. With f frames of w x h pixels, c the width of the
+UNet's first level, d the width of the decoder's second and e that of the encoder's first, in
+elements of the working precision unless said otherwise:
+
+    UNet        28.2 * c * f * (w / 8) * (h / 8), twice that with guidance    (counted: 7.7 GiB for
+                                                                    25 frames at 1024x576 in fp16)
+    decoder     4 * d * w * h for every frame of a chunk          (counted: 28.1 GiB, all 25 frames)
+    encoder     4 * e * w * h in fp32, and the VAE's weights in fp32 beside
+    frames      three copies in fp32 while they become bytes
+
+Each phase needs its own; a placement's peak is the largest phase with the weights that lie on the
+device during it. The counts are of live tensors: a GPU adds half a gigabyte of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from svd_local.engine.placement import PLACEMENTS, Placement
+from svd_local.engine.values import Sampling
+from svd_local.errors import InvalidRequest, OutOfMemory
+
+GPU_OVERHEAD = 512 * 2**20
+"""Bytes a CUDA context, its libraries' workspaces and fragmentation take."""
+APPROXIMATE_CHUNKS = (8, 4, 2, 1)
+"""Frames decoded at once where fewer than all are allowed."""
+
+_UNET_ELEMENTS = 28.2
+_DECODER_ELEMENTS = 4
+_ENCODER_ELEMENTS = 4
+_FP32 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What of a checkpoint decides its memory: parameter counts and widths."""
+
+    unet_parameters: int
+    vae_parameters: int
+    image_encoder_parameters: int
+    largest_tensor: int
+    """Elements of the largest single weight."""
+    unet_width: int
+    encoder_width: int
+    decoder_width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to run: where the weights lie, how many frames are decoded at once, its peak in bytes."""
+
+    placement: Placement
+    decode_chunk: int
+    peak_bytes: int
+
+
+def predict(
+    placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize: int, on_gpu: bool
+) -> int:
+    """Bytes of device memory at the peak of one clip."""
+    unet, vae, image_encoder = (
+        count * itemsize
+        for count in (sizes.unet_parameters, sizes.vae_parameters, sizes.image_encoder_parameters)
+    )
+    pixels = sampling.width * sampling.height
+    batch = sampling.frames * (2 if sampling.guided else 1)
+    steps = int(_UNET_ELEMENTS * sizes.unet_width * batch * (pixels // 64) * itemsize)
+    encoding = _ENCODER_ELEMENTS * sizes.encoder_width * pixels * _FP32
+    chunk = min(sampling.decode_chunk, sampling.frames)
+    decoding = _DECODER_ELEMENTS * sizes.decoder_width * pixels * chunk * itemsize
+    decoding += 3 * sampling.frames * pixels * 3 * _FP32
+    upcast = sizes.vae_parameters * (_FP32 - itemsize)
+    if placement == "resident":
+        peak = unet + vae + image_encoder + max(encoding + upcast, steps, decoding)
+    elif placement == "model-offload":
+        # The hooks fetch the VAE for the picture and keep it until the last step is done.
+        peak = max(image_encoder + vae + upcast + encoding, unet + vae + steps, vae + decoding)
+    else:
+        peak = 2 * sizes.largest_tensor * itemsize + max(encoding, steps, decoding)
+    return peak + (GPU_OVERHEAD if on_gpu else 0)
+
+
+def ladder(
+    sizes: Sizes,
+    sampling: Sampling,
+    *,
+    itemsize: int,
+    on_gpu: bool,
+    free: int | None,
+    total: int | None,
+    budget: int | None,
+    allow_approximate: bool,
+) -> tuple[Rung, ...]:
+    """The rungs to try, the fastest that fits first; after it only smaller ones.
+
+    Args:
+        sizes: the checkpoint's.
+        sampling: the clip's; its ``decode_chunk`` is kept unless ``allow_approximate``.
+        itemsize: bytes of an element in the working precision.
+        on_gpu: whether the GPU's own needs count.
+        free: bytes of device memory that can be had now; None where that does not bound anything.
+        total: bytes of device memory there are; None likewise.
+        budget: most bytes the user allows.
+        allow_approximate: decode fewer frames at once where nothing exact fits; changes pixels.
+
+    Raises:
+        InvalidRequest: the budget is below the smallest rung; says the least that would do.
+        OutOfMemory: the device as a whole is.
+    """
+    rungs = tuple(_rungs(sizes, sampling, itemsize, on_gpu, allow_approximate))
+    smallest = min(rungs, key=lambda rung: rung.peak_bytes)
+    if budget is not None and smallest.peak_bytes > budget:
+        raise InvalidRequest(
+            f"vram_budget: {_mib(budget)} is too little for {_clip(sampling)}",
+            hint=f"Allow at least {_mib(smallest.peak_bytes)}"
+            + ("" if allow_approximate else ", or add --allow-approximate")
+            + ", or ask for fewer frames or a smaller size.",
+            field="vram_budget",
+        )
+    if total is not None and smallest.peak_bytes > total:
+        raise OutOfMemory(
+            f"{_clip(sampling)} needs about {_mib(smallest.peak_bytes)} of GPU memory at least, "
+            f"this GPU has {_mib(total)}",
+            hint="Ask for fewer frames or a smaller size"
+            + ("." if allow_approximate else ", or add --allow-approximate."),
+        )
+    limit = min((value for value in (free, budget) if value is not None), default=None)
+    fitting = (at for at, rung in enumerate(rungs) if limit is None or rung.peak_bytes <= limit)
+    first = next(fitting, rungs.index(smallest))
+    return tuple(rung for rung in rungs[first:] if rung.peak_bytes <= rungs[first].peak_bytes)
+
+
+def _rungs(
+    sizes: Sizes, sampling: Sampling, itemsize: int, on_gpu: bool, allow_approximate: bool
+) -> Iterator[Rung]:
+    """Every rung, exact ones first, each group from the fastest to the smallest."""
+    chunks = [sampling.decode_chunk]
+    if allow_approximate:
+        chunks += [chunk for chunk in APPROXIMATE_CHUNKS if chunk < sampling.decode_chunk]
+    for chunk in chunks:
+        chunked = dataclasses.replace(sampling, decode_chunk=chunk)
+        for placement in PLACEMENTS:
+            peak = predict(placement, sizes, chunked, itemsize=itemsize, on_gpu=on_gpu)
+            yield Rung(placement, chunk, peak)
+
+
+def _clip(sampling: Sampling) -> str:
+    return f"{sampling.frames} frames at {sampling.width}x{sampling.height}"
+
+
+def _mib(amount: int) -> str:
+    """``amount`` rounded up, so that what is named would do."""
+    return f"{-(-amount // 2**20)}MiB"

@@ -1,0 +1,66 @@
+"""What an engine is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Schedule = Literal["karras", "align-your-steps"]
+
+Report = Callable[[str, int, int], None]
+"""Told the stage (``encode-image``, ``denoise``, ``decode``), what of it is done, and of how much."""
+Check = Callable[[], None]
+"""Raises where the clip is to be stopped; called between steps and between decoded chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """One clip's parameters, each within the model's range.
+
+    ``fps`` is the playback rate the model is told; the pipeline itself subtracts the 1 that the
+    training did. ``width`` and ``height`` are multiples of 8. ``decode_chunk`` is how many frames
+    the decoder sees at once: it changes pixels, and ``frames`` is what the bare pipeline takes.
+    """
+
+    seed: int
+    frames: int
+    fps: int
+    steps: int
+    schedule: Schedule
+    motion: int
+    noise: float
+    guidance: tuple[float, float]
+    width: int
+    height: int
+    decode_chunk: int
+
+    @property
+    def guided(self) -> bool:
+        """Whether every step runs twice: with the picture and without."""
+        return self.guidance[1] > 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Finished frames, uint8 of shape (frames, height, width, 3), RGB, and seconds per phase."""
+
+    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    encode_image_s: float
+    denoise_s: float
+    decode_s: float
+
+
+class UnusableFrames(Exception):
+    """The networks gave NaN, or black where the picture is not. Caught within the engine."""
+
+
+def ignore_report(stage: str, done: int, total: int) -> None:
+    """For callers that want no progress."""
+
+
+def ignore_check() -> None:
+    """For callers that never stop a clip."""

@@ -1,0 +1,315 @@
+"""Stable Video Diffusion in this process: on a CUDA GPU, or on the CPU where that was asked for."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from svd_local.engine.aliases import DEFAULT_ORDER
+from svd_local.engine.checkpoints import Checkpoint, resolve
+from svd_local.engine.loading import precision_for
+from svd_local.engine.memory import ladder
+from svd_local.engine.session import Made, Session
+from svd_local.engine.sizes import sizes_of
+from svd_local.engine.values import Sampling
+from svd_local.errors import (
+    CheckpointUnavailable,
+    InvalidRequest,
+    SvdLocalError,
+    TierFailed,
+    TierUnavailable,
+)
+from svd_local.request import (
+    ClipRequest,
+    GeneratedParameters,
+    Native,
+    generated_parameters,
+    output_size,
+)
+from svd_local.result import Correction, Timings
+from svd_local.tiers.base import Availability, Frames, Job, Plan
+from svd_local.tiers.gpus import list_gpus, no_cuda
+
+ENGINES = ("reference",)
+SPEEDS = ("exact",)
+_LIBRARIES = ("torch", "diffusers", "transformers")
+_CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --device cpu."
+
+
+class LocalTier:
+    """The tier ``local``. Thread-safe: one clip at a time, others wait.
+
+    A checkpoint stays loaded from clip to clip until another one is asked for, or ``close``.
+
+    Args:
+        models_dir: where checkpoints lie; ``tiny-svd`` is made there.
+        default_checkpoint: taken where a request names none; None takes svd-xt, else svd.
+        vram_budget: most bytes of GPU memory to plan for, where a request says nothing.
+        allow_download: pull a missing checkpoint when a clip asks for it.
+        token: the hub's token, for gated checkpoints.
+    """
+
+    id = "local"
+
+    def __init__(
+        self,
+        *,
+        models_dir: Path,
+        default_checkpoint: str | None = None,
+        vram_budget: int | None = None,
+        allow_download: bool = False,
+        token: str | None = None,
+    ) -> None:
+        self._models_dir = models_dir
+        self._default_checkpoint = default_checkpoint
+        self._vram_budget = vram_budget
+        self._allow_download = allow_download
+        self._token = token
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+
+    def availability(self, request: ClipRequest | None = None) -> Availability:
+        """Whether there is a GPU (or the CPU was asked for) and a checkpoint; torch is not loaded.
+
+        Raises:
+            CheckpointUnavailable: the request names a checkpoint that cannot be had. What was named
+                is not replaced by something else, so this does not fall through.
+        """
+        try:
+            checkpoint = self._checkpoint(request)
+            have = f"checkpoint {checkpoint.name}"
+        except CheckpointUnavailable as error:
+            named = None if request is None else request.checkpoint
+            if self._repo_to_pull(error, named or self._default_checkpoint) is None:
+                if named is not None:
+                    raise
+                return Availability(False, error.message, error.hint)
+            have = "the checkpoint would be downloaded"
+        device = "auto" if request is None else request.device
+        if device == "cpu":
+            return Availability(True, f"{have}, on the CPU as asked")
+        missing = no_cuda()
+        if missing is not None:
+            return Availability(False, missing, _CPU_HINT)
+        return Availability(True, f"{have}, on {list_gpus()[0].name}")
+
+    def plan(self, request: ClipRequest) -> Plan:
+        """How it would make ``request``; where downloads are allowed, a missing checkpoint is pulled.
+
+        Raises:
+            InvalidRequest: a speed this version does not have, or too small a memory budget.
+            TierUnavailable: no GPU, and the CPU was not asked for.
+            CheckpointUnavailable: the checkpoint cannot be had.
+        """
+        if request.speed not in SPEEDS:
+            raise InvalidRequest(
+                f"speed: {request.speed} is not in this version",
+                hint=f"Write {' or '.join(SPEEDS)}.",
+                field="speed",
+            )
+        checkpoint = self._checkpoint(request, pull=True)
+        device = _device(request)
+        native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
+        parameters, corrections = generated_parameters(request, native)
+        self._require_budget(request, checkpoint, device, parameters)
+        if request.engine is not None and request.engine not in ENGINES:
+            why = f"this version has {' and '.join(ENGINES)}"
+            corrections += (Correction("engine", request.engine, ENGINES[0], why),)
+        size = (parameters.width, parameters.height)
+        return Plan(
+            tier=self.id,
+            kind="generated",
+            size=size,
+            parameters=parameters.to_json(),
+            fingerprint={
+                "tier": self.id,
+                "checkpoint": checkpoint.revision,
+                "engine": ENGINES[0],
+                "device": device,
+                "precision": precision_for(device).name,
+                "decode_chunk": parameters.frames,
+                "versions": dict(_versions()),
+            },
+            fps=parameters.fps,
+            output_size=output_size(size, request.resolution),
+            corrections=corrections,
+            warnings=_warnings(parameters, native),
+            checkpoint=checkpoint.name,
+            engine=ENGINES[0],
+            device=device,
+            speed=request.speed,
+            synthetic=checkpoint.synthetic,
+        )
+
+    def generate(self, job: Job) -> Frames:
+        """Make the frames by the bare pipeline.
+
+        Raises:
+            OutOfMemory: not even the smallest exact placement fitted.
+            BadOutput: NaN or black frames, twice.
+            CheckpointUnavailable: the checkpoint is damaged or went away since the plan.
+            TierFailed: anything nobody expected; its cause is the exception as it came.
+            Cancelled: the caller asked to stop.
+        """
+        try:
+            with self._lock:
+                return self._generate(job)
+        except SvdLocalError:
+            raise
+        except Exception as error:
+            raise TierFailed(
+                f"the local tier failed on checkpoint {job.plan.checkpoint}: {error!r}",
+                hint="This is a bug in svd_local or in a library under it; please report it.",
+            ) from error
+
+    def close(self) -> None:
+        """Drop the loaded networks and give the GPU's memory back."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def _generate(self, job: Job) -> Frames:
+        plan, request = job.plan, job.request
+        sampling = _sampling(plan.parameters)
+        session = self._session_for(self._checkpoint(request), plan.device or "cpu")
+        made = session.make(
+            job.keyframes[0].image,
+            sampling,
+            budget=self._budget(request),
+            allow_approximate=request.allow_approximate,
+            report=job.monitor.report,
+            check=job.monitor.check,
+        )
+        return _frames(made, sampling)
+
+    def _session_for(self, checkpoint: Checkpoint, device: str) -> Session:
+        """The loaded session where it fits, else a new one in its place."""
+        session = self._session
+        if session is None or (session.checkpoint, session.device) != (checkpoint, device):
+            if session is not None:
+                session.close()
+            session = self._session = Session(checkpoint, device)
+        return session
+
+    def _checkpoint(self, request: ClipRequest | None, *, pull: bool = False) -> Checkpoint:
+        """The checkpoint a request runs on; with ``pull`` it is fetched where that is allowed.
+
+        One that the request names is not replaced by another tier: its absence does not fall through.
+        """
+        named = None if request is None else request.checkpoint
+        wanted = named or self._default_checkpoint
+        try:
+            try:
+                return resolve(wanted, self._models_dir)
+            except CheckpointUnavailable as error:
+                repo = self._repo_to_pull(error, wanted) if pull else None
+                if repo is None:
+                    raise
+            from svd_local.engine.download import pull as fetch
+
+            fetch(repo, self._models_dir, token=self._token)
+            return resolve(wanted, self._models_dir)
+        except CheckpointUnavailable as error:
+            error.falls_through = error.falls_through and named is None
+            raise
+
+    def _repo_to_pull(self, error: CheckpointUnavailable, wanted: str | None) -> str | None:
+        """What to download for ``wanted``, None where nothing may be or nothing would help."""
+        if not self._allow_download or type(error) is not CheckpointUnavailable:
+            return None
+        return wanted or DEFAULT_ORDER[0]
+
+    def _budget(self, request: ClipRequest) -> int | None:
+        return request.vram_budget or self._vram_budget
+
+    def _require_budget(
+        self,
+        request: ClipRequest,
+        checkpoint: Checkpoint,
+        device: str,
+        parameters: GeneratedParameters,
+    ) -> None:
+        """Refuse a budget that not even the smallest placement keeps to, before any work."""
+        budget = self._budget(request)
+        if budget is not None:
+            ladder(
+                sizes_of(checkpoint),
+                _sampling(parameters.to_json()),
+                itemsize=precision_for(device).itemsize,
+                on_gpu=device == "cuda",
+                free=None,
+                total=None,
+                budget=budget,
+                allow_approximate=request.allow_approximate,
+            )
+
+
+def _device(request: ClipRequest) -> str:
+    """The device a request runs on.
+
+    Raises:
+        TierUnavailable: it is a GPU, and there is none.
+    """
+    if request.device == "cpu":
+        return "cpu"
+    missing = no_cuda()
+    if missing is not None:
+        raise TierUnavailable(missing, hint=_CPU_HINT)
+    return "cuda"
+
+
+def _sampling(parameters: Mapping[str, Any]) -> Sampling:
+    """A plan's parameters as the engine takes them. Every frame is decoded with all others."""
+    return Sampling(
+        seed=parameters["seed"] or 0,
+        frames=parameters["frames"],
+        fps=parameters["fps"],
+        steps=parameters["steps"],
+        schedule=parameters["schedule"],
+        motion=parameters["motion"],
+        noise=parameters["noise"],
+        guidance=(parameters["guidance"][0], parameters["guidance"][1]),
+        width=parameters["width"],
+        height=parameters["height"],
+        decode_chunk=parameters["frames"],
+    )
+
+
+def _frames(made: Made, sampling: Sampling) -> Frames:
+    rendered = made.rendered
+    return Frames(
+        count=sampling.frames,
+        width=sampling.width,
+        height=sampling.height,
+        chunks=(rendered.frames,),
+        memory=made.memory,
+        timings=Timings(
+            load_s=made.load_s,
+            encode_image_s=rendered.encode_image_s,
+            denoise_s=rendered.denoise_s,
+            decode_s=rendered.decode_s,
+        ),
+        warnings=made.notes,
+        ran={"precision": made.precision, "decode_chunk": made.decode_chunk},
+    )
+
+
+def _warnings(parameters: GeneratedParameters, native: Native) -> tuple[str, ...]:
+    size = (parameters.width, parameters.height)
+    if size == (native.width, native.height):
+        return ()
+    return (
+        f"{size[0]}x{size[1]} is not the checkpoint's native {native.width}x{native.height}: "
+        "quality falls off quickly away from it",
+    )
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """What of the installed libraries decides pixels, asked of their metadata."""
+    return tuple((name, version(name)) for name in _LIBRARIES)
