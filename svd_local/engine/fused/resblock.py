@@ -1,0 +1,134 @@
+"""The resblock: a spatial residual per frame, then a temporal one across frames, in place."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from svd_local.engine.fused.layout import (
+    as_clip_rows,
+    as_frame_rows,
+    as_images,
+    as_time,
+    as_tokens,
+    from_images,
+    from_time,
+)
+from svd_local.engine.fused.norms import (
+    Moments,
+    apply_silu,
+    group_norm_silu,
+    piece_moments,
+    scaling_of,
+    widened,
+)
+from svd_local.engine.fused.ops import convolve, linear
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from svd_local.engine.fused.norms import Scaling
+    from svd_local.engine.fused.passes import Passes
+    from svd_local.engine.fused.weights import Norm, ResBlock, Residual
+
+Biases = tuple["Tensor", "Tensor"]
+"""conv1's bias with the time embedding in it, (rows, channels): spatial, temporal."""
+
+
+def resblock(
+    parts: tuple[Tensor, ...], weights: ResBlock, biases: Biases, passes: Passes
+) -> Tensor:
+    """A new tensor (b, f, h, w, out) from the concatenation of ``parts`` (b, f, h, w, c_i).
+
+    The parts are joined only as far as one pass needs, and may lie on another device.
+    """
+    x = _spatial(parts, weights.spatial, biases[0], passes)
+    temporal_(as_tokens(x), weights.temporal, biases[1], passes)
+    return x
+
+
+def _spatial(parts: tuple[Tensor, ...], weights: Residual, bias: Tensor, passes: Passes) -> Tensor:
+    first = parts[0]
+    slices = passes.over_frames(first.shape[1])
+    if len(slices) == 1:
+        return spatial(_join(parts, slices[0]), weights, bias)
+    out = first.new_empty(*first.shape[:4], weights.conv2.weight.shape[0])
+    for chosen in slices:
+        out[:, chosen] = spatial(_join(parts, chosen), weights, bias)
+    return out
+
+
+def _join(parts: tuple[Tensor, ...], chosen: slice) -> Tensor:
+    import torch
+
+    if len(parts) == 1:
+        return parts[0][:, chosen]
+    device = parts[0].device
+    return torch.cat([part[:, chosen].to(device, non_blocking=True) for part in parts], dim=-1)
+
+
+def spatial(x: Tensor, weights: Residual, bias: Tensor) -> Tensor:
+    """The spatial residual of (b, f, h, w, c), as a new tensor."""
+    conv2 = weights.conv2
+    assert conv2.bias is not None
+    h = _normed(x, weights.norm1)
+    h = from_images(convolve(as_images(h), weights.conv1.weight, bias, (1, 1)), x.shape[0])
+    h = _normed(h, weights.norm2)
+    out = convolve(as_images(h), conv2.weight, conv2.bias[None], (1, 1))
+    return from_images(out, x.shape[0]).add_(
+        x if weights.shortcut is None else linear(x, weights.shortcut)
+    )
+
+
+def _normed(x: Tensor, norm: Norm) -> Tensor:
+    """SiLU of the group norm of each frame."""
+    return group_norm_silu(as_frame_rows(x), norm).view(x.shape)
+
+
+def temporal_(x: Tensor, weights: Residual, bias: Tensor, passes: Passes) -> None:
+    """Add the temporal residual, already scaled by its share of the mix, to (b, f, n, c) in place."""
+    slices = passes.over_positions(x.shape[2])
+    if len(slices) == 1:
+        h = _across_clip(x, weights, bias)
+        x.add_(h)
+        return
+    _temporal_in_passes_(x, weights, bias, slices)
+
+
+def _across_clip(x: Tensor, weights: Residual, bias: Tensor) -> Tensor:
+    """The temporal residual's branch with both norms over the whole clip at once."""
+    conv2 = weights.conv2
+    assert conv2.bias is not None
+    h = group_norm_silu(as_clip_rows(x), weights.norm1).view(x.shape)
+    h = from_time(convolve(as_time(h), weights.conv1.weight, bias, (1, 0)))
+    h = group_norm_silu(as_clip_rows(h), weights.norm2).view(x.shape)
+    return from_time(convolve(as_time(h), conv2.weight, conv2.bias[None], (1, 0)))
+
+
+def _temporal_in_passes_(x: Tensor, weights: Residual, bias: Tensor, slices: list[slice]) -> None:
+    """The same by pieces of positions: each norm needs the pieces before it to be done."""
+    import torch
+
+    conv2 = weights.conv2
+    assert conv2.bias is not None
+    scaling = _scaling((x[:, :, chosen] for chosen in slices), weights.norm1)
+    hidden = torch.empty_like(x)
+    for chosen in slices:
+        h = as_time(_scaled(x[:, :, chosen], scaling))
+        hidden[:, :, chosen] = from_time(convolve(h, weights.conv1.weight, bias, (1, 0)))
+    scaling = _scaling((hidden[:, :, chosen] for chosen in slices), weights.norm2)
+    for chosen in slices:
+        h = as_time(_scaled(hidden[:, :, chosen], scaling))
+        x[:, :, chosen] += from_time(convolve(h, conv2.weight, conv2.bias[None], (1, 0)))
+
+
+def _scaling(pieces: Iterator[Tensor], norm: Norm) -> Scaling:
+    moments = [piece_moments(as_clip_rows(piece), norm.groups) for piece in pieces]
+    merged = reduce(Moments.merged, moments)
+    return scaling_of(merged, norm, widened(norm.weight).dtype)
+
+
+def _scaled(x: Tensor, scaling: Scaling) -> Tensor:
+    return apply_silu(as_clip_rows(x), scaling).view(x.shape)

@@ -1,0 +1,115 @@
+"""The spatio-temporal transformer over (b, f, h, w, c), added to its input in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from svd_local.engine.fused.layout import as_frame_rows, as_tokens
+from svd_local.engine.fused.norms import group_norm
+from svd_local.engine.fused.ops import attend, feed_forward, layer_norm, linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from svd_local.engine.fused.passes import Passes
+    from svd_local.engine.fused.weights import (
+        Affine,
+        Attention,
+        SpatialBlock,
+        TemporalBlock,
+        Transformer,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerConstants:
+    """What a transformer adds that never changes within a clip.
+
+    Attributes:
+        frames: embedding of each frame's place, (f, c).
+        contexts: for each pair of blocks, the bias of the spatial and of the temporal attention's
+            output, cross-attention included: (rows, c) each.
+    """
+
+    frames: Tensor
+    contexts: tuple[tuple[Tensor, Tensor], ...]
+
+
+def transformer_(
+    x: Tensor, weights: Transformer, constants: TransformerConstants, passes: Passes
+) -> None:
+    """Add the transformer's result to ``x`` (b, f, h, w, c) in place."""
+    tokens = _project_in(x, weights, passes)
+    for block, (spatial, temporal) in enumerate(weights.blocks):
+        spatial_bias, temporal_bias = constants.contexts[block]
+        for chosen in passes.over_frames(tokens.shape[1]):
+            spatial_block_(tokens[:, chosen], spatial, spatial_bias)
+        for chosen in passes.over_positions(tokens.shape[2]):
+            still = tokens[:, :, chosen]
+            moving = still + constants.frames[:, None]
+            temporal_block_(moving, temporal, temporal_bias)
+            still.lerp_(moving, weights.temporal_share)
+    flat = as_tokens(x)
+    for chosen in passes.over_frames(tokens.shape[1]):
+        flat[:, chosen] += linear(tokens[:, chosen], weights.proj_out)
+
+
+def _project_in(x: Tensor, weights: Transformer, passes: Passes) -> Tensor:
+    slices = passes.over_frames(x.shape[1])
+    if len(slices) == 1:
+        return _normed_tokens(x, weights)
+    batch, frames, height, width, _ = x.shape
+    tokens = x.new_empty(batch, frames, height * width, weights.proj_in.weight.shape[0])
+    for chosen in slices:
+        tokens[:, chosen] = _normed_tokens(x[:, chosen], weights)
+    return tokens
+
+
+def _normed_tokens(x: Tensor, weights: Transformer) -> Tensor:
+    normed = group_norm(as_frame_rows(x), weights.norm)
+    return linear(normed, weights.proj_in).view(*x.shape[:2], normed.shape[1], -1)
+
+
+def spatial_block_(x: Tensor, weights: SpatialBlock, bias: Tensor) -> None:
+    """Attention among each frame's positions and feed-forward, on (b, f, n, c) in place."""
+    batch, frames, positions, _ = x.shape
+    heads = weights.attention.heads
+    qkv = linear(layer_norm(x, weights.norm1), weights.attention.qkv)
+    qkv = qkv.view(batch * frames, positions, 3, heads, -1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = attend(query, key, value).transpose(1, 2).reshape(batch, frames, positions, -1)
+    _add_with_bias_(x, mixed, weights.attention.out, bias)
+    x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
+
+
+def temporal_block_(x: Tensor, weights: TemporalBlock, bias: Tensor) -> None:
+    """Feed-forward, attention among each position's frames, feed-forward, on (b, f, n, c) in place."""
+    x.add_(feed_forward(layer_norm(x, weights.norm_in), weights.feed_forward_in))
+    _attend_over_frames_(x, layer_norm(x, weights.norm1), weights.attention, bias)
+    x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
+
+
+def _attend_over_frames_(x: Tensor, normed: Tensor, weights: Attention, bias: Tensor) -> None:
+    """Each batch item by itself, because then the heads are a strided view of the product."""
+    from torch.nn.functional import linear as product
+
+    frames, positions = x.shape[1:3]
+    qkv = linear(normed, weights.qkv)
+    for item in range(x.shape[0]):
+        heads = qkv[item].view(frames, positions, 3, weights.heads, -1)
+        query, key, value = heads.permute(2, 1, 3, 0, 4).unbind(0)
+        mixed = attend(query, key, value).transpose(1, 2).reshape(positions, frames, -1)
+        row = bias[item if bias.shape[0] > 1 else 0]
+        x[item] += product(mixed, weights.out.weight, row).transpose(0, 1)
+
+
+def _add_with_bias_(x: Tensor, y: Tensor, affine: Affine, bias: Tensor) -> None:
+    """Add y @ weight^T + bias to x in place; the bias may differ from one batch item to the next."""
+    from torch.nn.functional import linear as product
+
+    if bias.shape[0] == 1:
+        x.add_(product(y, affine.weight, bias[0]))
+        return
+    for item in range(x.shape[0]):
+        x[item].add_(product(y[item], affine.weight, bias[item]))
