@@ -31,9 +31,14 @@ class Climb(Generic[T]):
 
 
 def climb(
-    tiers: Iterable[Tier], serve: Callable[[Tier], T], *, fall_through: bool = True
+    tiers: Iterable[Tier],
+    serve: Callable[[Tier, tuple[Attempt, ...]], T],
+    *,
+    fall_through: bool = True,
 ) -> Climb[T]:
     """Ask each of ``tiers`` in order through ``serve`` until one returns.
+
+    ``serve`` is given the tier and the attempts before it, so that a result can be stored with them.
 
     With ``fall_through`` false every error stops the climb, as it must where the user named the tier.
 
@@ -44,7 +49,7 @@ def climb(
     for tier in tiers:
         started = time.monotonic()
         try:
-            value = serve(tier)
+            value = serve(tier, tuple(attempts))
         except SvdLocalError as error:
             attempts.append(_attempt(tier.id, error, time.monotonic() - started))
             if not (fall_through and error.falls_through):

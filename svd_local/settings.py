@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,8 +59,6 @@ class Settings(BaseSettings):
     """The model the Hugging Face tier asks for; SVD itself is hardly served any more."""
     hf_provider: str = "auto"
     """The inference provider the Hugging Face tier goes through."""
-    api_token: SecretStr | None = None
-    """Token the HTTP service asks of its callers."""
     enable_fake_tier: bool = False
     fake_seconds: float = Field(0.0, ge=0, le=3600)
     fake_failures: str = ""
@@ -106,11 +105,12 @@ class Settings(BaseSettings):
         return self.media_dir / "videos"
 
     @property
-    def catalog_url(self) -> str:
-        """The catalog's SQLAlchemy URL."""
-        if self.database_url is not None:
-            return self.database_url
-        return f"sqlite:///{self.media_dir.absolute() / 'catalog.sqlite3'}"
+    def catalog_place(self) -> str:
+        """Where the catalog is, fit to be shown: no password, and no options, which may hold one."""
+        if self.database_url is None:
+            return str(self.media_dir.absolute() / "catalog.sqlite3")
+        parts = urlsplit(self.database_url)
+        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
     @property
     def remote_consent(self) -> bool:

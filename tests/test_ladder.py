@@ -6,6 +6,7 @@ import pytest
 
 from svd_local import errors
 from svd_local.ladder import climb
+from svd_local.result import Attempt
 from svd_local.testing import FakeTier
 from svd_local.tiers.base import Tier
 
@@ -45,7 +46,7 @@ def _ladder() -> tuple[Tier, Tier]:
 
 
 def _failing(error: errors.SvdLocalError) -> object:
-    def serve(tier: Tier) -> str:
+    def serve(tier: Tier, before: tuple[Attempt, ...]) -> str:
         if tier.id == "better":
             raise error
         return tier.id
@@ -89,7 +90,7 @@ def test_every_error_type_is_in_one_of_the_two_tables() -> None:
 
 
 def test_none_served() -> None:
-    def serve(tier: Tier) -> str:
+    def serve(tier: Tier, before: tuple[Attempt, ...]) -> str:
         raise errors.TierUnavailable(f"no {tier.id}")
 
     made = climb(_ladder(), serve)
@@ -97,8 +98,19 @@ def test_none_served() -> None:
     assert [a.outcome for a in made.attempts] == ["unavailable", "unavailable"]
 
 
+def test_each_rung_is_told_the_attempts_before_it() -> None:
+    told: list[tuple[Attempt, ...]] = []
+
+    def serve(tier: Tier, before: tuple[Attempt, ...]) -> str:
+        told.append(before)
+        raise errors.TierUnavailable(f"no {tier.id}")
+
+    climb(_ladder(), serve)
+    assert [[a.tier for a in before] for before in told] == [[], ["better"]]
+
+
 def test_an_error_that_is_not_ours_is_not_swallowed() -> None:
-    def serve(tier: Tier) -> str:
+    def serve(tier: Tier, before: tuple[Attempt, ...]) -> str:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -22,7 +22,7 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.load()
     assert settings.videos_dir == Path("media_output/videos")
     assert settings.models_dir == tmp_path / "data" / "svd_local" / "models"
-    assert settings.catalog_url.startswith("sqlite:///")
+    assert Path(settings.catalog_place) == tmp_path / "media_output" / "catalog.sqlite3"
     assert not settings.allow_download
     assert not settings.remote_consent
 
@@ -90,12 +90,12 @@ def test_nothing_leaves_the_machine_without_consent(
 def test_secrets_are_not_shown() -> None:
     settings = Settings.load(
         hugging_face_token="hf_canary",
-        api_token="canary",
         stable_diffusion_local_auth="user:canary",
         database_url="postgresql://user:canary@host/db",
     )
     assert "canary" not in repr(settings)
     assert "canary" not in str(settings)
+    assert settings.catalog_place == "postgresql://host/db"
 
 
 def test_the_ecosystems_names_reach_the_environment(

@@ -81,10 +81,11 @@ def _ending_of(arguments: Sequence[str], json_output: bool) -> int:
 def _usage(problem: Exception) -> InvalidRequest:
     """What Typer says of a wrong command line, as an error of ours."""
     parameter = getattr(problem, "param", None)
+    option = getattr(problem, "option_name", None)
     return InvalidRequest(
         getattr(problem, "message", None) or str(problem),
         hint="svd-local --help lists the commands, svd-local COMMAND --help its options.",
-        field=getattr(parameter, "name", None),
+        field=getattr(parameter, "name", None) or (option and option.lstrip("-")),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from svd_local.result import Progress, ProgressCallback
@@ -58,6 +58,33 @@ def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
             tasks[progress.stage] = bars.add_task(text, total=total, completed=progress.done)
         else:
             bars.update(known, description=text, total=total, completed=progress.done)
+
+    with bars:
+        yield show
+
+
+@contextmanager
+def download_display() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A callback for bytes that come: so many, of so many, and the file; None where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        TextColumn("{task.description}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bars.add_task("", total=None, start=True)
+
+    def show(done: int, total: int, file: str) -> None:
+        bars.update(task, description=file, completed=done, total=total)
 
     with bars:
         yield show

@@ -37,6 +37,8 @@ class Work:
     sources: Sources
     keyframes: tuple[Keyframe, ...]
     keyframe_s: float
+    before: tuple[Attempt, ...]
+    """The attempts of the rungs above this one."""
     monitor: Monitor
 
 
@@ -53,9 +55,10 @@ def finish(work: Work, frames: Frames, folder: Path, catalog: Catalog) -> Clip:
     """
     from svd_local.keyframe import render_overlay
     from svd_local.keyframe.types import Overlays
-    from svd_local.storage import Staging, file_prefix
+    from svd_local.storage import Staging, file_prefix, sweep
 
     request, plan = work.request, work.plan
+    sweep(folder)
     overlays = Overlays(request.title, request.caption, request.logo)
     overlay, letter_warnings = render_overlay(overlays, plan.output_size)
     provenance = work.sources.provenance(plan, frames.ran)
@@ -63,7 +66,7 @@ def finish(work: Work, frames: Frames, folder: Path, catalog: Catalog) -> Clip:
         kind=plan.kind,
         path=folder,
         tier=plan.tier,
-        attempts=(),
+        attempts=work.before,
         parameters=plan.parameters,
         files=Files(),
         synthetic=plan.synthetic,
@@ -102,12 +105,19 @@ def finish(work: Work, frames: Frames, folder: Path, catalog: Catalog) -> Clip:
         suffixes = [".jpg", ".mp4"] if frames.manifest is None else [".json", ".jpg", ".mp4"]
         published = staging.publish(file_prefix(plan.kind, synthetic=plan.synthetic), suffixes)
         files = Files(published[".mp4"], published[".jpg"], published.get(".json"))
-        clip = dataclasses.replace(clip, path=published[".mp4"], files=files)
+        elapsed_s = work.monitor.elapsed_s
+        clip = dataclasses.replace(
+            clip,
+            path=published[".mp4"],
+            files=files,
+            elapsed_s=elapsed_s,
+            attempts=(*work.before, Attempt(plan.tier, "ok", elapsed_s=elapsed_s)),
+        )
         return dataclasses.replace(clip, id=catalog.add(clip, request.describe()))
 
 
 def publish_placeholder(
-    request: ClipRequest, folder: Path, attempts: Sequence[Attempt], started: float
+    request: ClipRequest, folder: Path, attempts: Sequence[Attempt], monitor: Monitor
 ) -> Clip:
     """Leave word of what was wanted and why there is none. It has no catalog row: it is no video."""
     from svd_local.storage import Staging, file_prefix
@@ -125,7 +135,7 @@ def publish_placeholder(
         parameters={},
         files=Files(manifest=path),
         seed=request.seed,
-        elapsed_s=time.monotonic() - started,
+        elapsed_s=monitor.elapsed_s,
     )
 
 
@@ -170,7 +180,7 @@ def _encode(
         check=monitor.check,
         on_frame=lambda done: monitor.report("encode-video", done, frames.count),
     )
-    info = verify(video, frames=frames.count, size=plan.output_size, fps=fps)
+    info = verify(video, frames=frames.count, size=plan.output_size, fps=fps, check=monitor.check)
     write_poster(first[0], staging.path(".jpg"), overlay=overlay, size=plan.output_size)
     quality, warnings = meter.finish()
     return _Encoded(info, quality, warnings)

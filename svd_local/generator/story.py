@@ -18,7 +18,7 @@ from svd_local.generator.sources import gather
 from svd_local.generator.turns import Turns
 from svd_local.ladder import climb
 from svd_local.request import ClipRequest
-from svd_local.result import Clip, ProgressCallback
+from svd_local.result import Attempt, Clip, ProgressCallback
 from svd_local.settings import Settings
 from svd_local.tiers.base import Job, Monitor, Plan, Tier
 
@@ -108,7 +108,7 @@ class VideoGenerator:
 
     def status(self, *, deep: bool = False) -> dict[str, Any]:
         """What this machine can do, as one JSON-able document; ``deep`` loads torch to look closer."""
-        from svd_local.generator.status import status_report
+        from svd_local.generator.report import status_report
 
         return status_report(self.settings, self.tiers, deep=deep)
 
@@ -139,25 +139,24 @@ class VideoGenerator:
         from svd_local.generator.finish import publish_placeholder
         from svd_local.storage import check_writable
 
-        started = time.monotonic()
         folder = request.out or self.settings.videos_dir
         check_writable(folder, field=None if request.out is None else "out")
         named = request.tier != "auto"
         try:
             made = climb(
                 self._rungs(request),
-                lambda tier: self._serve(tier, request, folder, monitor.for_tier(tier.id)),
+                lambda tier, before: self._serve(
+                    tier, before, request, folder, monitor.for_tier(tier.id)
+                ),
                 fall_through=not named,
             )
         except TierBusy as busy:
             if not named:
                 raise
-            return publish_placeholder(request, folder, busy.attempts, started)
+            return publish_placeholder(request, folder, busy.attempts, monitor)
         if made.value is None:
-            return publish_placeholder(request, folder, made.attempts, started)
-        return dataclasses.replace(
-            made.value, attempts=made.attempts, elapsed_s=time.monotonic() - started
-        )
+            return publish_placeholder(request, folder, made.attempts, monitor)
+        return dataclasses.replace(made.value, attempts=made.attempts, elapsed_s=monitor.elapsed_s)
 
     def _rungs(self, request: ClipRequest) -> tuple[Tier, ...]:
         """The tiers to ask: all but the fake one, or the one that was named."""
@@ -174,7 +173,14 @@ class VideoGenerator:
             )
         return chosen
 
-    def _serve(self, tier: Tier, request: ClipRequest, folder: Path, monitor: Monitor) -> Clip:
+    def _serve(
+        self,
+        tier: Tier,
+        before: tuple[Attempt, ...],
+        request: ClipRequest,
+        folder: Path,
+        monitor: Monitor,
+    ) -> Clip:
         """One rung: plan, look in the catalog, make keyframes and frames, finish and publish."""
         from svd_local.generator.finish import Work, finish
         from svd_local.keyframe import make_keyframes
@@ -195,7 +201,9 @@ class VideoGenerator:
         keyframes = make_keyframes(
             request, plan.size, pictures=plan.pictures, text2image=sources.painter
         )
-        work = Work(request, plan, sources, keyframes, time.monotonic() - begun, monitor)
+        work = Work(request, plan, sources, keyframes, time.monotonic() - begun, before, monitor)
+        # A catalog that cannot be written is found out before the GPU has worked for nothing.
+        self._open_catalog().open()
         frames = tier.generate(Job(request, plan, keyframes, monitor))
         return finish(work, frames, folder, self._open_catalog())
 
@@ -216,7 +224,7 @@ class VideoGenerator:
         if self._catalog is None:
             from svd_local.catalog import Catalog
 
-            self._catalog = Catalog(self.settings.catalog_url, self.settings.media_dir)
+            self._catalog = Catalog(self.settings.database_url, self.settings.media_dir)
         return self._catalog
 
     def _close_catalog(self) -> None:

@@ -83,6 +83,11 @@ class Monitor:
         """The same line, its messages marked with the tier's name."""
         return Monitor(self._progress, self._cancelled, tier, self._started)
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the clip began."""
+        return time.monotonic() - self._started
+
     def report(self, stage: str, done: int = 0, total: int = 0, note: str = "") -> None:
         """Say where the work stands, and stop it where that was asked.
 
@@ -92,9 +97,8 @@ class Monitor:
         self.check()
         if self._progress is None:
             return
-        elapsed = time.monotonic() - self._started
         try:
-            self._progress(Progress(stage, done, total, elapsed, self._tier, note))
+            self._progress(Progress(stage, done, total, self.elapsed_s, self._tier, note))
         except Cancelled:
             raise
         except Exception as error:

@@ -13,6 +13,7 @@ from svd_local.errors import MediaFailed
 from svd_local.request import format_bytes
 from svd_local.settings import Settings
 from svd_local.tiers.base import Tier
+from svd_local.tiers.gpus import list_gpus, no_cuda
 
 _LIBRARIES = (
     "torch",
@@ -68,7 +69,7 @@ def status_report(settings: Settings, tiers: Sequence[Tier], *, deep: bool) -> d
             "media_dir": str(settings.media_dir.absolute()),
             "videos_dir": str(settings.videos_dir.absolute()),
             "models_dir": str(settings.models_dir.absolute()),
-            "catalog": _catalog(settings),
+            "catalog": settings.catalog_place,
         },
     }
     if deep:
@@ -79,33 +80,22 @@ def status_report(settings: Settings, tiers: Sequence[Tier], *, deep: bool) -> d
 
 
 def _gpus() -> dict[str, Any]:
-    """The NVIDIA driver's own word, through NVML."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return {"devices": [], "driver": None, "reason": f"no NVIDIA driver answers ({error})"}
-    try:
-        devices = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            devices.append(
-                {
-                    "name": _text(pynvml.nvmlDeviceGetName(handle)),
-                    "total_bytes": int(memory.total),
-                    "free_bytes": int(memory.free),
-                    "total": format_bytes(int(memory.total)),
-                    "free": format_bytes(int(memory.free)),
-                }
-            )
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        return {"devices": devices, "driver": driver, "reason": None}
-    except pynvml.NVMLError as error:
-        return {"devices": [], "driver": None, "reason": f"the NVIDIA driver failed ({error})"}
-    finally:
-        pynvml.nvmlShutdown()
+    """The NVIDIA driver's own word, and why nothing can be computed on a GPU where it cannot."""
+    found = list_gpus()
+    return {
+        "devices": [
+            {
+                "name": gpu.name,
+                "total_bytes": gpu.total_bytes,
+                "free_bytes": gpu.free_bytes,
+                "total": format_bytes(gpu.total_bytes),
+                "free": format_bytes(gpu.free_bytes),
+            }
+            for gpu in found
+        ],
+        "driver": found[0].driver if found else None,
+        "reason": no_cuda(),
+    }
 
 
 def _memory(settings: Settings) -> dict[str, Any]:
@@ -130,10 +120,10 @@ def _checkpoints(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _ffmpeg() -> dict[str, Any]:
-    from svd_local.media import ffmpeg
+    from svd_local.media import binary, ffmpeg
 
     try:
-        return {"path": str(ffmpeg.executable()), "version": ffmpeg.version(), "reason": None}
+        return {"path": str(binary.executable()), "version": ffmpeg.version(), "reason": None}
     except MediaFailed as error:
         return {"path": None, "version": None, "reason": f"{error.message}. {error.hint}"}
 
@@ -146,14 +136,3 @@ def _versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             found[name] = None
     return found
-
-
-def _catalog(settings: Settings) -> str:
-    """The catalog's place without its password."""
-    from svd_local.catalog import masked_url
-
-    return masked_url(settings.catalog_url)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,142 @@
+"""``svd-local models list|pull|verify``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from svd_local.cli._shared import emit, ending, load_settings, say
+from svd_local.errors import Cancelled
+
+if TYPE_CHECKING:
+    from svd_local.engine.checkpoints import Checkpoint
+    from svd_local.engine.download import Offer
+
+app = typer.Typer(
+    help="Checkpoints: what is installed, pull one, verify them.", no_args_is_help=True
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+@app.command("list")
+def list_models(json_output: _Json = False) -> None:
+    """What is installed here, and what can be pulled or made by name."""
+    with ending(json_output):
+        from svd_local.engine.aliases import PUBLISHED, SYNTHETIC_FRAMES, TINY
+        from svd_local.engine.checkpoints import list_installed
+
+        settings = load_settings()
+        installed = [checkpoint.to_json() for checkpoint in list_installed(settings.models_dir)]
+        here = {one["name"] for one in installed}
+        available: list[dict[str, Any]] = [
+            {"name": p.alias, "repo": p.repo, "licence": p.licence, "gated": p.gated}
+            for p in PUBLISHED.values()
+            if p.alias not in here
+        ]
+        made = [name for name in (TINY, *SYNTHETIC_FRAMES) if name not in here]
+        if json_output:
+            emit(
+                {
+                    "success": True,
+                    "models_dir": str(settings.models_dir.absolute()),
+                    "installed": installed,
+                    "available": available,
+                    "made_here": made,
+                }
+            )
+            return
+        for one in installed:
+            print(f"{one['name']:14} installed  {one['path']}")
+        for one in available:
+            gated = ", gated" if one["gated"] else ""
+            print(f"{one['name']:14} to pull    {one['repo']} ({one['licence']}{gated})")
+        for name in made:
+            print(f"{name:14} made here  random weights, for trying and timing")
+
+
+@app.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help="svd, svd-xt, svd-xt-1.1, tiny-svd or org/name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the download.")] = False,
+    json_output: _Json = False,
+) -> None:
+    """Fetch what is needed of a checkpoint; size and licence are shown first. Goes on where it stopped."""
+    with ending(json_output):
+        from svd_local.cli.progress import download_display
+        from svd_local.engine.download import pull
+
+        settings = load_settings()
+
+        def agree(offer: Offer) -> None:
+            _show(offer)
+            interactive = sys.stdin.isatty() and not json_output
+            if interactive and not yes and offer.missing_bytes and not typer.confirm("Fetch it?"):
+                raise Cancelled("nothing was fetched")
+
+        with download_display() as on_progress:
+            checkpoint = pull(
+                name,
+                settings.models_dir,
+                token=settings.hub_token,
+                on_offer=agree,
+                on_progress=on_progress,
+            )
+        if json_output:
+            emit({"success": True, "checkpoint": checkpoint.to_json()})
+        else:
+            print(checkpoint.path or f"{checkpoint.name} needs no files")
+
+
+@app.command("verify")
+def verify_models(
+    name: Annotated[
+        str | None, typer.Argument(help="One checkpoint; all that are installed where not given.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Structure and lengths only, no checksums.")
+    ] = False,
+    json_output: _Json = False,
+) -> None:
+    """Check files against what they should be: complete, unaltered, no pickles."""
+    with ending(json_output):
+        from svd_local.engine.checkpoints import list_installed, resolve
+        from svd_local.engine.verify import verify
+
+        folder = load_settings().models_dir
+        checkpoints = list_installed(folder) if name is None else [resolve(name, folder)]
+        findings = [(one, verify(one, checksums=not quick)) for one in checkpoints]
+        sound = not any(problems for _, problems in findings)
+        if json_output:
+            emit(
+                {
+                    "success": sound,
+                    "checkpoints": [
+                        {**one.to_json(), "problems": problems} for one, problems in findings
+                    ],
+                }
+            )
+        else:
+            _tell(findings)
+        raise typer.Exit(0 if sound else 1)
+
+
+def _tell(findings: list[tuple[Checkpoint, list[str]]]) -> None:
+    for checkpoint, problems in findings:
+        print(f"{checkpoint.name}: {'whole' if not problems else 'damaged'}")
+        for problem in problems:
+            print(f"  {problem}")
+    if not findings:
+        say("no checkpoint is installed")
+
+
+def _show(offer: Offer) -> None:
+    """What a pull would do, before a byte is fetched; on standard error."""
+    gigabytes = offer.missing_bytes / 1e9
+    say(
+        f"{offer.repo} at {offer.commit[:12]}: {len(offer.files)} files, {gigabytes:.2f} GB to fetch"
+    )
+    say(f"licence: {offer.licence or 'none given'} ({offer.licence_url})")
+    say(f"into {offer.folder}")

@@ -1,0 +1,75 @@
+"""What the README says is there, is there; what is there, it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from svd_local.settings import Settings, variable_of
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def _section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _first_column(text: str) -> set[str]:
+    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+
+
+def test_the_settings_table_is_the_settings() -> None:
+    assert _first_column(_section("Settings")) == {variable_of(f) for f in Settings.model_fields}
+
+
+def test_every_variable_anywhere_in_it_exists() -> None:
+    named = set(re.findall(r"\b(?:SVD_LOCAL|STABLE_DIFFUSION|HUGGING_FACE)_[A-Z0-9_]+\b", README))
+    assert named <= {variable_of(field) for field in Settings.model_fields}
+
+
+def test_the_file_map_is_the_tree() -> None:
+    mapped = _first_column(_section("File map"))
+    assert [path for path in mapped if not (ROOT / path).exists()] == []
+    package = {
+        f"svd_local/{path.name}{'/' if path.is_dir() else ''}"
+        for path in (ROOT / "svd_local").iterdir()
+        if path.name not in {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
+    }
+    assert {path for path in mapped if path.startswith("svd_local/")} == package | {"svd_local/"}
+
+
+def _commands() -> list[list[str]]:
+    lines = re.findall(r"^\$ (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("command", _commands(), ids=" ".join)
+def test_every_command_and_option_exists(command: list[str]) -> None:
+    if command[0].startswith("scripts/"):
+        assert (ROOT / command[0]).is_file()
+        return
+    assert command[0] == "svd-local"
+    import typer
+
+    from svd_local.cli import app
+
+    node = typer.main.get_command(app)
+    rest = command[1:]
+    while rest and hasattr(node, "commands"):
+        node = node.commands[rest.pop(0)]
+    known = {name for parameter in node.params for name in parameter.opts}
+    assert [part for part in rest if part.startswith("--") and part not in known] == []
+
+
+def test_links_and_pictures_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
+def test_measured_numbers_come_from_results() -> None:
+    for name in re.findall(r"benchmarks/results/[\w./-]+\.json", README):
+        assert (ROOT / name).is_file(), name
