@@ -1,0 +1,155 @@
+"""The one place that talks HTTP: every byte of a remote tier goes through a ``Door``.
+
+A door belongs to one call. It lets a request out only to where its gate allows, ends with the call,
+reads no more than the policy's bytes, tries again what passes, and turns every answer but a good one
+into our errors, so that what is behind it never sees one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any
+
+from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
+from svd_local.tiers.remote.call import Call
+from svd_local.tiers.remote.exchange import Exchanges
+from svd_local.tiers.remote.gate import Gate
+from svd_local.tiers.remote.library import http_library
+from svd_local.tiers.remote.pace import Pace
+from svd_local.tiers.remote.policy import DROPPED, PASSING, Policy
+from svd_local.tiers.remote.refusals import asked_wait, clean, loading_time, refusal
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """An exchange that came to nothing."""
+
+    error: SvdLocalError
+    again: bool
+    why: str
+    wait_s: float | None = None
+    """Seconds the server asks to be left alone."""
+    loading: bool = False
+
+
+class Door:
+    """HTTP for one call. Threads may share it; close it when the call is over."""
+
+    def __init__(self, call: Call, policy: Policy, gate: Gate, pace: Pace | None = None) -> None:
+        self.call, self.policy, self.gate = call, policy, gate
+        self._pace = Pace() if pace is None else pace
+        self._exchanges = Exchanges(call, policy, gate)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._exchanges.close()
+
+    def json(self, method: str, url: str, document: Any = None) -> Any:
+        """The JSON document a route answers with; None for an empty answer.
+
+        Raises:
+            RemoteFailed: it is none. Otherwise as ``send``.
+        """
+        headers = {"user-agent": "svd_local", "accept": "application/json"}
+        request = http_library().Request(method, url, headers=headers, json=document)
+        body = self.send(request).content
+        if not body.strip():
+            return None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            kind = "a web page" if body.lstrip()[:1] == b"<" else "no complete JSON"
+            raise RemoteFailed(
+                f"{self.gate.who} answered {kind} at {urllib.parse.urlsplit(url).path}",
+                hint="Check that the address is the service's own and no proxy's.",
+            ) from None
+
+    def send(self, request: Any) -> Any:
+        """The answer to ``request``, read to its end; its status is one of 2xx.
+
+        Raises:
+            TierBusy, TierUnavailable, RemoteFailed: there is none, in ``refusals``' words.
+            Over: the call has ended or run out of time.
+        """
+        tries = 0
+        while True:
+            answer = self._try(request)
+            if not isinstance(answer, _Trouble):
+                return answer
+            tries += not answer.loading
+            if not answer.again or tries >= self.policy.tries:
+                raise answer.error
+            self._wait(answer, tries)
+
+    def _try(self, request: Any) -> Any:
+        """The good answer to one exchange, or a ``_Trouble``."""
+        library = http_library()
+        asks = request.method in ("GET", "HEAD")
+        harmless = asks or self.policy.resend_dropped
+        if not asks:
+            self._pace.turn(self.call)
+        try:
+            response = self._exchanges.send(request)
+        except (library.ConnectError, library.ConnectTimeout) as error:
+            return self._unconnected(error)
+        except library.TransportError as error:
+            return self._dropped(error, harmless)
+        status, headers, body = response.status_code, response.headers, response.content
+        if 200 <= status < 300:
+            return response
+        gate = self.gate
+        refused = refusal(gate.who, status, headers, body, advice=gate.advice, secrets=gate.secrets)
+        if status == 429:
+            self._pace.slow_down(headers, asked_wait(headers, body))
+        loading = status == 503 and loading_time(body) is not None
+        return _Trouble(
+            refused,
+            again=status in PASSING and (harmless or loading or status not in DROPPED),
+            why="the model is loading" if loading else f"status {status}",
+            wait_s=asked_wait(headers, body),
+            loading=loading,
+        )
+
+    def _unconnected(self, error: Exception) -> _Trouble:
+        """Nobody there: tried again, since a server may be starting; then it is not available."""
+        self.call.check()
+        reason = clean(str(error), self.gate.secrets) or type(error).__name__
+        return _Trouble(
+            TierUnavailable(
+                f"{self.gate.who} cannot be reached: {reason}",
+                hint="Check that it runs, its address, and the network.",
+            ),
+            again=True,
+            why="no connection",
+        )
+
+    def _dropped(self, error: Exception, again: bool) -> _Trouble:
+        self.call.check()
+        reason = clean(str(error), self.gate.secrets) or type(error).__name__
+        return _Trouble(
+            TierBusy(
+                f"{self.gate.who} broke the connection off: {reason}",
+                hint="Try again; the server's own log may say why.",
+            ),
+            again=again,
+            why="the connection broke",
+        )
+
+    def _wait(self, trouble: _Trouble, tries: int) -> None:
+        """Wait as long as the server asks, or a drawn time; give up where that is too long."""
+        wait = trouble.wait_s
+        if wait is None:
+            wait = self.policy.backoff(tries)
+        elif trouble.loading:
+            wait = max(wait, self.policy.backoff_s)
+        if wait > self.policy.longest_wait_s or wait >= self.call.remaining:
+            raise trouble.error
+        self.call.note = f"{self.gate.who}: {trouble.why}, waiting {wait:.1f} s"
+        _log.info("%s", self.call.note)
+        self.call.pause(wait)
+        self.call.note = ""

@@ -1,0 +1,144 @@
+"""One request and its answer, over connections that can be cut."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any
+
+from svd_local.errors import RemoteFailed
+from svd_local.tiers.remote.call import Call
+from svd_local.tiers.remote.gate import Gate
+from svd_local.tiers.remote.library import http_library, trust
+from svd_local.tiers.remote.policy import Policy
+
+_MOST_REDIRECTS = 5
+
+
+class Exchanges:
+    """Sends requests as they are: nothing is tried again and no status is judged.
+
+    It uses the library's transports directly. The clients above them log whole URLs, and a URL may be
+    a signed one, that is, a key.
+    """
+
+    def __init__(self, call: Call, policy: Policy, gate: Gate) -> None:
+        self._call, self._policy, self._gate = call, policy, gate
+        self._transports: dict[str | None, Any] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            transport.close()
+
+    def send(self, request: Any) -> Any:
+        """The answer, read to its end, after all redirects.
+
+        Raises:
+            RemoteFailed: it is too large or compressed, or leads where it may not.
+            TierUnavailable: it redirects what must not be sent on.
+            Over: the call ended.
+            TransportError: the library's: not connected, dropped, timed out.
+        """
+        for _ in range(_MOST_REDIRECTS):
+            response = self._once(request)
+            target = response.headers.get("location")
+            if not (300 <= response.status_code < 400 and target):
+                return response
+            url = request.url.join(target)
+            self._gate.follow(request, url)
+            request = http_library().Request("GET", url, headers={"user-agent": "svd_local"})
+        raise RemoteFailed(
+            f"{self._gate.who} redirects in a circle", hint="Check the address of the service."
+        )
+
+    def _once(self, request: Any) -> Any:
+        self._call.check()
+        self._gate.admit(request)
+        outward = self._outward(request)
+        response = self._transport(outward.url).handle_request(outward)
+        try:
+            body = self._read(response)
+        finally:
+            response.close()
+        return http_library().Response(
+            response.status_code,
+            headers=[(k, v) for k, v in response.headers.raw if k.lower() not in _OF_THE_BODY],
+            content=body,
+            request=request,
+        )
+
+    def _outward(self, request: Any) -> Any:
+        """The request as it leaves: routed, timed, uncompressed, its connections held by the call."""
+        url, headers = request.url, dict(request.headers)
+        base = self._gate.route.get(url.host)
+        if base is not None:
+            there = http_library().URL(base)
+            url = url.copy_with(scheme=there.scheme, host=there.host, port=there.port)
+            headers["host"] = url.netloc.decode("ascii")
+        headers["accept-encoding"] = "identity"
+        left = self._call.remaining
+        timeout = {"connect": min(left, self._policy.connect_s), "read": left, "write": left}
+        return http_library().Request(
+            request.method,
+            url,
+            headers=headers,
+            stream=request.stream,
+            extensions={
+                "timeout": {**timeout, "pool": left},
+                "trace": lambda event, info: self._connected(request.url.host, url, event, info),
+            },
+        )
+
+    def _connected(self, host: str, url: Any, event: str, info: dict[str, Any]) -> None:
+        """Called by the library at each step of a request."""
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        connection = info["return_value"].get_extra_info("socket")
+        self._call.hold(connection)
+        if _proxy(url) is None:
+            try:
+                self._gate.admit_address(host, connection.getpeername()[0])
+            except RemoteFailed:
+                connection.close()
+                raise
+
+    def _read(self, response: Any) -> bytes:
+        """The body, within the bytes and the time there are."""
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise self._rejected("compressed, which it was asked not to be")
+        most = self._policy.max_bytes
+        if int(_digits(response.headers.get("content-length", "0"))) > most:
+            raise self._rejected(f"larger than {most >> 20} MiB")
+        body = bytearray()
+        for block in response.stream:
+            self._call.check()
+            body += block
+            if len(body) > most:
+                raise self._rejected(f"larger than {most >> 20} MiB")
+        return bytes(body)
+
+    def _rejected(self, what: str) -> RemoteFailed:
+        return RemoteFailed(
+            f"{self._gate.who}'s answer is {what}", hint="Check that the address is the service's."
+        )
+
+    def _transport(self, url: Any) -> Any:
+        proxy = _proxy(url)
+        if proxy not in self._transports:
+            self._transports[proxy] = http_library().HTTPTransport(verify=trust(), proxy=proxy)
+        return self._transports[proxy]
+
+
+_OF_THE_BODY = (b"content-length", b"transfer-encoding", b"content-encoding")
+
+
+def _proxy(url: Any) -> str | None:
+    """The proxy the environment names for ``url``, as every program on the machine takes it."""
+    if url.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(url.host):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
+
+
+def _digits(text: str) -> str:
+    return text if text.isascii() and text.isdigit() else "0"

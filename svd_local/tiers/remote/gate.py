@@ -1,0 +1,102 @@
+"""Where a tier's requests may go, and who is given its credentials."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from svd_local.errors import RemoteFailed, TierUnavailable
+
+_CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The rules of one tier's traffic. A server's answer can name any address: a result to fetch, a
+    redirect. None of them gets the credentials, or leads into the user's own network.
+    """
+
+    who: str
+    """The server's name in messages."""
+    home: tuple[str, ...]
+    """Hosts (``*`` stands for any part) that get the credentials and everything that is sent."""
+    authorization: str | None = field(default=None, repr=False)
+    """The header's value."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Host -> the only paths (``*`` allowed) asked there, for a library that also asks what nobody
+    wants to know."""
+    downloads_from_anywhere: bool = False
+    """Whether other hosts may be asked for a file: over https, at a public address, without
+    credentials."""
+    plain_http: bool = False
+    """Whether ``home`` may be spoken to without encryption."""
+    advice: Mapping[int, str] = field(default_factory=dict)
+    """The hint for a status, where the general one would not do."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What is never repeated in a message."""
+    route: Mapping[str, str] = field(default_factory=dict)
+    """Host -> base URL to go to in its stead: a mirror, or a test's server."""
+
+    def admit(self, request: Any) -> None:
+        """Let ``request`` out: give it the credentials, or make sure it has none.
+
+        Raises:
+            RemoteFailed: it may not go where it is addressed.
+        """
+        url = request.url
+        at_home = self._is_home(url.host)
+        if not fnmatch.fnmatchcase(url.path, self.paths.get(url.host, "*")):
+            raise self._forbidden(url, f"for {url.path}")
+        if url.scheme != "https" and not (at_home and url.scheme == "http" and self.plain_http):
+            raise self._forbidden(url, "over anything but https")
+        if at_home:
+            if self.authorization is not None:
+                request.headers["authorization"] = self.authorization
+            return
+        if any(name in request.headers for name in _CREDENTIALS):
+            raise self._forbidden(url, "with credentials")
+        if not (self.downloads_from_anywhere and request.method == "GET"):
+            raise self._forbidden(url, "by this tier")
+
+    def admit_address(self, host: str, address: str) -> None:
+        """Refuse a host outside ``home`` that turns out to be in a private network.
+
+        Raises:
+            RemoteFailed: ``address`` is not a public one.
+        """
+        if self._is_home(host) or host in self.route:
+            return
+        if not ipaddress.ip_address(address.partition("%")[0]).is_global:
+            raise RemoteFailed(
+                f"{self.who} named {host}, which is an address of a private network",
+                hint="Such a result is not fetched. Use another provider or tier.",
+            )
+
+    def follow(self, request: Any, target: Any) -> None:
+        """Agree to go on from ``request`` to ``target``, a redirect's URL.
+
+        Raises:
+            TierUnavailable: what was sent, or the credentials, would go elsewhere.
+        """
+        asks = request.method in ("GET", "HEAD")
+        if asks and not any(name in request.headers for name in _CREDENTIALS):
+            return
+        same = (request.url.scheme, request.url.host, request.url.port)
+        if asks and same == (target.scheme, target.host, target.port):
+            return
+        raise TierUnavailable(
+            f"{self.who} sends requests on to {target.scheme}://{target.host}",
+            hint="Pictures and credentials are not sent on: set the address to where it leads.",
+        )
+
+    def _is_home(self, host: str) -> bool:
+        return any(fnmatch.fnmatchcase(host, pattern) for pattern in self.home)
+
+    def _forbidden(self, url: Any, how: str) -> RemoteFailed:
+        return RemoteFailed(
+            f"{self.who} named {url.scheme}://{url.host}, which is not asked {how}",
+            hint="Use another provider or tier.",
+        )

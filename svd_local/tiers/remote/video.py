@@ -1,0 +1,99 @@
+"""Bytes from elsewhere that are said to be a video: proven, and read frame by frame."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svd_local.errors import MediaFailed, RemoteFailed
+from svd_local.tiers.base import Monitor
+from svd_local.tiers.remote.refusals import server_words
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from svd_local.media.probe import VideoInfo
+
+_HINT = "Try again, or use another provider or tier."
+_EBML = b"\x1a\x45\xdf\xa3"
+
+
+class Video:
+    """A video in a file of its own, which goes when its frames were read, or nobody will read them.
+
+    ``size`` is that of the frames handed out: the file's, cut in the middle to ``shape`` where that
+    is another one.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, monitor: Monitor) -> None:
+        self.info = info
+        self.size = (info.width, info.height)
+        self._path, self._monitor = path, monitor
+        self._remove = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
+
+    def cut_to_shape(self, width: int, height: int) -> bool:
+        """Have the frames cut to the shape of ``width`` by ``height``, whatever their size. False
+        where they are of that shape already, to within two in a hundred.
+        """
+        own, wanted = self.info.width / self.info.height, width / height
+        if abs(own / wanted - 1) < 0.02:
+            return False
+        narrower = round(self.info.height * wanted), self.info.height
+        lower = self.info.width, round(self.info.width / wanted)
+        self.size = narrower if own > wanted else lower
+        return True
+
+    def __iter__(self) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
+        """uint8 arrays of shape (1, height, width, 3), RGB. Once: the file is gone afterwards.
+
+        Raises:
+            MediaFailed: the file is not what it was when it was probed.
+            Cancelled: the caller asked to stop.
+        """
+        from svd_local.media.probe import decode_frames
+
+        width, height = self.size
+        x, y = (self.info.width - width) // 2, (self.info.height - height) // 2
+        frames = decode_frames(self._path, check=self._monitor.check)
+        try:
+            for done, frame in enumerate(frames, 1):
+                yield frame[None, y : y + height, x : x + width]
+                self._monitor.report("decode", done, self.info.frames)
+        finally:
+            self._remove()
+
+
+def proven(data: bytes, who: str, monitor: Monitor) -> Video:
+    """``data``, decoded in full and found to be a video.
+
+    Raises:
+        RemoteFailed: it is none; ``who`` sent it.
+        Cancelled: the caller asked to stop.
+    """
+    from svd_local.media.probe import probe
+
+    if data[4:8] != b"ftyp" and data[:4] != _EBML:
+        said = server_words(data[:4096]) if data[:1] in (b"{", b"<", b"[") else ""
+        raise RemoteFailed(
+            f"{who} sent {len(data)} bytes that are no video" + (f": {said}" if said else ""),
+            hint=_HINT,
+        )
+    folder = Path(tempfile.mkdtemp(prefix="svd_local-"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        path = folder / "video"
+        path.write_bytes(data)
+        try:
+            info = probe(path, check=monitor.check)
+        except MediaFailed as error:
+            why = error.message.replace(str(path), "it")
+            raise RemoteFailed(f"{who} sent a video that is none: {why}", hint=_HINT) from error
+        if info.frames < 2:
+            raise RemoteFailed(f"{who} sent a video of one frame", hint=_HINT)
+        stack.pop_all()
+    return Video(path, info, monitor)

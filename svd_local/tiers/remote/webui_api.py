@@ -1,0 +1,170 @@
+"""The ``/sdapi/v1`` routes of AUTOMATIC1111, Forge, SD.Next and others: what answers, pictures, progress."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from svd_local.errors import ImageRejected, RemoteFailed, SvdLocalError, TierUnavailable
+from svd_local.tiers.remote.door import Door
+from svd_local.tiers.remote.refusals import server_words
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SVD_SCRIPTS = ("video: stable video diffusion", "video: svd")
+_HINT = "The server's own log says more."
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What answers at a URL."""
+
+    name: str
+    """AUTOMATIC1111, Forge, SD.Next, or ``other`` for what speaks the routes and is none of them."""
+    checkpoint: str | None
+    """The model it has chosen, in its own words."""
+    svd_script: str | None = None
+    """What it calls its Stable Video Diffusion script; None where it has none."""
+
+
+class WebUIApi:
+    """The routes of one server, through one call's door."""
+
+    def __init__(self, door: Door, base: str) -> None:
+        self._door, self._base = door, base
+
+    def detect(self) -> Server:
+        """What answers.
+
+        Raises:
+            TierUnavailable: nothing, or nothing of this kind.
+            TierBusy: it answers that it is busy.
+        """
+        options = self._ask("GET", "options")
+        if not isinstance(options, dict):
+            raise TierUnavailable(
+                f"{self._door.gate.who} answers, but not as a web UI's API does",
+                hint="Start the web UI with --api, and check STABLE_DIFFUSION_LOCAL_URL.",
+            )
+        checkpoint = options.get("sd_model_checkpoint")
+        chosen = checkpoint if isinstance(checkpoint, str) and checkpoint else None
+        if any(name.startswith("forge_") for name in options):
+            return Server("Forge", chosen)
+        if self._version_names_sdnext():
+            return Server("SD.Next", chosen, self._svd_script())
+        return Server("other" if chosen is None else "AUTOMATIC1111", chosen)
+
+    def paint(self, route: str, asked: dict[str, Any]) -> list[Image]:
+        """The pictures ``txt2img`` or ``img2img`` answers with, RGB.
+
+        Raises:
+            RemoteFailed: it answers none, or what is no picture. Otherwise as ``Door.send``.
+        """
+        document = self._ask("POST", route, {**asked, "send_images": True, "save_images": False})
+        images = document.get("images") if isinstance(document, dict) else None
+        if not isinstance(images, list) or not images:
+            said = _trouble(document)
+            raise RemoteFailed(
+                f"{self._door.gate.who} answered {route} without a picture"
+                + (f": {said}" if said else ""),
+                hint=_HINT,
+            )
+        return [self._picture(text) for text in images]
+
+    def progress(self) -> tuple[int, int]:
+        """Steps done and steps in all; 0 of 0 where it does not say."""
+        document = self._ask("GET", "progress?skip_current_image=true")
+        state = document.get("state") if isinstance(document, dict) else None
+        if not isinstance(state, dict):
+            return 0, 0
+        done, total = state.get("sampling_step"), state.get("sampling_steps")
+        if isinstance(done, int) and isinstance(total, int) and 0 <= done <= total:
+            return done, total
+        return 0, 0
+
+    def interrupt(self) -> None:
+        """Stop what it is at."""
+        self._door.json("POST", self._url("interrupt"))
+
+    def _version_names_sdnext(self) -> bool:
+        with contextlib.suppress(TierUnavailable, RemoteFailed):
+            version = self._ask("GET", "version")
+            return isinstance(version, dict) and bool({"app", "hash"} & version.keys())
+        return False
+
+    def _svd_script(self) -> str | None:
+        """Only a script that is listed is used: SD.Next ignores the name of one it lacks."""
+        with contextlib.suppress(SvdLocalError):
+            scripts = self._ask("GET", "scripts")
+            listed = scripts.get("img2img") if isinstance(scripts, dict) else None
+            for name in listed if isinstance(listed, list) else ():
+                if str(name).lower() in _SVD_SCRIPTS:
+                    return str(name)
+        return None
+
+    def _picture(self, text: Any) -> Image:
+        from svd_local.keyframe.picture import open_picture
+
+        try:
+            return open_picture(self._decoded(text))
+        except ImageRejected as error:
+            raise RemoteFailed(
+                f"{self._door.gate.who} sent a picture that is none: {error.message}", hint=_HINT
+            ) from None
+
+    def _decoded(self, text: Any) -> bytes:
+        """Bytes of bare base64, or of a data URL."""
+        try:
+            return base64.b64decode(text.rpartition(",")[2].strip(), validate=True)
+        except (AttributeError, binascii.Error, ValueError):
+            raise RemoteFailed(
+                f"{self._door.gate.who} sent a picture in broken base64", hint=_HINT
+            ) from None
+
+    def _ask(self, method: str, route: str, document: Any = None) -> Any:
+        return self._door.json(method, self._url(route), document)
+
+    def _url(self, route: str) -> str:
+        return f"{self._base}/sdapi/v1/{route}"
+
+
+def as_base64(image: Image) -> str:
+    """A picture as the routes take it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def svd_arguments(
+    model: str, frames: int, guidance: Sequence[float], motion: int, noise: float, chunk: int = 6
+) -> list[Any]:
+    """The positional arguments of SD.Next's script; ``motion`` is SVD's bucket, 1 to 255."""
+    return [
+        model,
+        frames,
+        False,  # override the resolution
+        float(guidance[0]),
+        float(guidance[1]),
+        chunk,
+        motion / 255,
+        noise,
+        "None",  # write no video file over there
+        2.0,  # its duration
+        True,  # its loop
+        1,  # its padding
+        0,  # its interpolation
+    ]
+
+
+def _trouble(document: Any) -> str:
+    if not isinstance(document, dict):
+        return ""
+    said = {key: document[key] for key in ("error", "detail", "errors") if document.get(key)}
+    return server_words(json.dumps(said).encode()) if said else ""

@@ -1,0 +1,71 @@
+"""The hub and its router, as far as image-to-video goes: three providers, each in its own protocol.
+
+One server stands for every host: the tier's ``route`` leads all of them here. A job takes ``polls``
+looks before it is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from servers.scripted import Answer, Seen
+
+ROUTER, HUB, FILES = "router.huggingface.co", "huggingface.co", "files.example.com"
+MODEL = "org/motion"
+_RESULT = f"https://{FILES}/result.mp4?signature=signed-secret"
+
+
+class Hub:
+    def __init__(self, video: bytes, provider: str = "fal-ai", polls: int = 1) -> None:
+        self.video, self.provider, self.polls = video, provider, polls
+        self.task = "image-to-video"
+        self.result = _RESULT
+        self.failure: str | None = None
+        self._polled: Counter[str] = Counter()
+
+    def answer(self, request: Seen) -> Answer:
+        if request.path.startswith("/api/models/"):
+            entry = {"status": "live", "providerId": "vendor/motion", "task": self.task}
+            mapping = {self.provider: entry} if self.provider else {}
+            return _json({"id": MODEL, "inferenceProviderMapping": mapping})
+        if request.path == "/result.mp4":
+            return Answer(200, self.video, "video/mp4")
+        provider = request.path.split("/")[1]
+        answer = {"fal-ai": self._fal, "together": self._together, "wavespeed": self._wavespeed}
+        return answer[provider](request)
+
+    def _done(self, job: str) -> bool:
+        self._polled[job] += 1
+        return self._polled[job] >= self.polls
+
+    def _fal(self, request: Seen) -> Answer:
+        if request.method == "POST":
+            where = "https://queue.fal.run/vendor/motion/requests/job-1"
+            return _json({"request_id": "job-1", "status": "IN_QUEUE", "response_url": where})
+        if request.path.endswith("/status"):
+            return _json({"status": "COMPLETED" if self._done("fal") else "IN_PROGRESS"})
+        if self.failure:
+            return _json({"detail": self.failure})
+        return _json({"video": {"url": self.result}})
+
+    def _together(self, request: Seen) -> Answer:
+        if request.method == "POST":
+            return _json({"id": "job-1", "status": "queued"})
+        if self.failure:
+            return _json({"status": "failed", "error": {"message": self.failure}})
+        status = "completed" if self._done("together") else "in_progress"
+        return _json({"status": status, "outputs": {"video_url": self.result}})
+
+    def _wavespeed(self, request: Seen) -> Answer:
+        if request.method == "POST":
+            where = "https://api.wavespeed.ai/api/v3/predictions/job-1/result"
+            return _json({"data": {"urls": {"get": where}}})
+        if self.failure:
+            return _json({"data": {"status": "failed", "error": self.failure}})
+        status = "completed" if self._done("wavespeed") else "processing"
+        return _json({"data": {"status": status, "outputs": [self.result]}})
+
+
+def _json(document: object) -> Answer:
+    return Answer(200, json.dumps(document).encode())

@@ -1,0 +1,119 @@
+"""The three web UIs' dialects of ``/sdapi/v1``: AUTOMATIC1111, Forge and SD.Next.
+
+Pictures are made up from the seed. ``seconds`` is how long one takes; ``/progress`` tells how far it is,
+``/interrupt`` ends it early, as the real ones do.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from typing import Any, Literal
+
+from PIL import Image
+from servers.scripted import Answer, Seen
+
+Kind = Literal["automatic1111", "forge", "sdnext"]
+SVD_SCRIPT = "Video: Stable Video Diffusion"
+
+
+class WebUI:
+    def __init__(
+        self,
+        kind: Kind = "automatic1111",
+        *,
+        auth: str | None = None,
+        seconds: float = 0.0,
+        picture: str = "PNG",
+        svd: bool = True,
+        extra: int = 0,
+    ) -> None:
+        self.kind, self.auth, self.seconds, self.picture = kind, auth, seconds, picture
+        self.svd, self.extra = svd, extra
+        self.lists_scripts = True
+        self.interrupted = threading.Event()
+        self._began: float | None = None
+
+    def answer(self, request: Seen) -> Answer:
+        if self.auth is not None and request.headers.get("authorization") != self._basic():
+            answer = self._error(401, "HTTPException", "Incorrect username or password")
+            return Answer(401, answer.body, headers={"www-authenticate": "Basic"})
+        route = request.path.removeprefix("/sdapi/v1/")
+        found = getattr(self, f"_{request.method}_{route.replace('-', '_')}".lower(), None)
+        if found is None:
+            return _json({"detail": "Not Found"}, 404)
+        return found(json.loads(request.body) if request.body.strip() else {})
+
+    def _get_options(self, _: Any) -> Answer:
+        options: dict[str, Any] = {"sd_model_checkpoint": "painter.safetensors [abc]"}
+        if self.kind == "forge":
+            options["forge_preset"] = "sd"
+        return _json(options)
+
+    def _get_version(self, _: Any) -> Answer:
+        if self.kind != "sdnext":
+            return _json({"detail": "Not Found"}, 404)
+        return _json({"app": "sd.next", "updated": "2025-01-01", "hash": "0123abcd"})
+
+    def _get_scripts(self, _: Any) -> Answer:
+        listed = [SVD_SCRIPT.lower()] if self.kind == "sdnext" and self.lists_scripts else []
+        return _json({"txt2img": ["x/y/z plot"], "img2img": ["loopback", *listed]})
+
+    def _get_progress(self, _: Any) -> Answer:
+        began = self._began
+        share = 0.0 if began is None else min((time.monotonic() - began) / self.seconds, 1.0)
+        state = {"sampling_step": int(20 * share), "sampling_steps": 20, "job_count": 1}
+        return _json({"progress": share, "eta_relative": 0.0, "state": state})
+
+    def _post_interrupt(self, _: Any) -> Answer:
+        self.interrupted.set()
+        return Answer(204, b"") if self.kind == "forge" else _json({})
+
+    def _post_txt2img(self, asked: dict[str, Any]) -> Answer:
+        return self._paint(asked, 1)
+
+    def _post_img2img(self, asked: dict[str, Any]) -> Answer:
+        if not asked.get("init_images"):
+            return self._error(404, "HTTPException", "Init image not found")
+        try:
+            Image.open(io.BytesIO(base64.b64decode(asked["init_images"][0]))).load()
+        except Exception:
+            return self._error(500, "HTTPException", "Invalid encoded image")
+        script = asked.get("script_name")
+        if script and self.kind != "sdnext":
+            return self._error(422, "HTTPException", f"Script '{script}' not found")
+        frames = asked["script_args"][1] if script and self.svd else 1
+        return self._paint(asked, frames)
+
+    def _paint(self, asked: dict[str, Any], count: int) -> Answer:
+        self._began = time.monotonic()
+        try:
+            self.interrupted.wait(self.seconds)
+        finally:
+            self._began = None
+        size, seed = (asked["width"], asked["height"]), asked["seed"]
+        images = [self._encoded(size, seed, number) for number in range(count + self.extra)]
+        info = json.dumps({"seed": seed, "all_seeds": [seed]})
+        return _json({"images": images, "parameters": {}, "info": info})
+
+    def _encoded(self, size: tuple[int, int], seed: int, number: int) -> str:
+        buffer = io.BytesIO()
+        colour = (seed * 40 % 256, number * 9 % 256, 120)
+        Image.new("RGB", size, colour).save(buffer, self.picture)
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    def _error(self, status: int, error: str, detail: str) -> Answer:
+        if self.kind == "sdnext":
+            return _json({"detail": detail, "code": status}, status)
+        return _json({"error": error, "detail": detail, "body": "", "errors": ""}, status)
+
+    def _basic(self) -> str:
+        assert self.auth is not None
+        return "Basic " + base64.b64encode(self.auth.encode()).decode()
+
+
+def _json(document: object, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(document).encode())
