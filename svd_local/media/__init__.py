@@ -1,8 +1,11 @@
 """Video files and posters: written, read back and checked. Here alone foreign programs are started.
 
-- ``ffmpeg``  finds ffmpeg and runs it, with deadlines
-- ``encode``  frames into an MP4
-- ``probe``   what a file really holds, by decoding it
-- ``poster``  one frame into a JPEG
-- ``files``   the errors and the tidying up that all of them share
+- ``ffmpeg``    runs ffmpeg, with deadlines
+- ``encode``    frames into an MP4
+- ``probe``     what a file really holds, by decoding it
+- ``poster``    one frame into a JPEG
+- ``binary``    where ffmpeg is
+- ``messages``  what ffmpeg says, and what of it is worth showing
+- ``metadata``  ffmpeg's text form of a container's tags
+- ``files``     the errors and the tidying up that all of them share
 """

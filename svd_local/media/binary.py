@@ -12,7 +12,7 @@ from svd_local.errors import MediaFailed
 REINSTALL_HINT = "Install it anew with `pip install --force-reinstall imageio-ffmpeg`, or set IMAGEIO_FFMPEG_EXE."
 
 
-def find() -> Path:
+def executable() -> Path:
     """The ffmpeg to use: ``IMAGEIO_FFMPEG_EXE``, the one in imageio-ffmpeg's wheel, or the system's.
 
     imageio-ffmpeg's own ``get_ffmpeg_exe`` looks in the same places, but tries every one by starting

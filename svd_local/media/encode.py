@@ -31,10 +31,6 @@ STALL_S = 120.0
 """The longest wait for one frame to be taken, or for the file to be closed: far more than the slowest
 preset takes on one core, far less than a night."""
 
-THREADS = 4
-"""x264's threads. Every one holds frames of its own, so left to itself a machine of 64 cores takes
-gigabytes; and with a fixed number the same frames give the same file on every machine."""
-
 _LANCZOS = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 _BT709 = "out_color_matrix=bt709:out_range=tv"
 # H.264 means chroma samples left-aligned where nothing is said; swscale would centre them.
@@ -51,14 +47,23 @@ class EncoderSettings:
     lookahead: int = 20
 
 
-ENCODER_SETTINGS: Mapping[str, EncoderSettings] = MappingProxyType(
+_BY_QUALITY: Mapping[str, EncoderSettings] = MappingProxyType(
     {
         "fast": EncoderSettings(crf=23, preset="veryfast", lookahead=10),
         "standard": EncoderSettings(crf=19, preset="medium"),
         "high": EncoderSettings(crf=16, preset="slow"),
     }
 )
-"""By the request's quality. Clips last seconds, so their files are small at any of these."""
+# Clips last seconds, so their files are small at any of these.
+
+
+def encoder_settings(quality: str) -> EncoderSettings:
+    """The setting for a request's quality: ``fast``, ``standard`` or ``high``.
+
+    Raises:
+        KeyError: another name.
+    """
+    return _BY_QUALITY[quality]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def encode_video(
         output_size: width and height of the file, both even; reached by Lanczos.
         fps: frames per second.
         target: replaced where it exists, removed where writing fails.
-        settings: x264's quality and effort; ``ENCODER_SETTINGS`` has one for every request quality.
+        settings: x264's quality and effort; see ``encoder_settings``.
         overlay: RGBA, of ``output_size``, laid over every frame after scaling.
         comment: text for the container's ``comment``.
         check: called often; what it raises ends ffmpeg.
@@ -121,7 +126,7 @@ def encode_video(
             ffmpeg.run(
                 [
                     *ffmpeg.usual_options("warning"),
-                    "-y",
+                    *("-y", "-filter_complex_threads", str(ffmpeg.THREADS)),
                     *("-f", "rawvideo", "-pixel_format", "rgb24"),
                     *("-video_size", "{}x{}".format(*source_size)),
                     *("-framerate", _rate(fps), "-i", "pipe:0"),
@@ -133,7 +138,7 @@ def encode_video(
                     ),
                     *("-map", "[v]", "-map_metadata", "1"),
                     *("-c:v", "libx264", "-crf", str(settings.crf), "-preset", settings.preset),
-                    *("-threads", str(THREADS)),
+                    *("-threads", str(ffmpeg.THREADS)),
                     *("-x264-params", f"rc-lookahead={settings.lookahead}"),
                     *("-fps_mode", "passthrough", "-movflags", "+faststart"),
                     *("-f", "mp4", f"file:{target.absolute()}"),

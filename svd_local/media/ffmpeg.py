@@ -19,7 +19,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -29,25 +28,24 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 from svd_local.errors import DiskFull, MediaFailed
-from svd_local.media.binary import REINSTALL_HINT, find
-from svd_local.media.files import FULL_HINT, storage_error
+from svd_local.media.binary import REINSTALL_HINT, executable
+from svd_local.media.files import FULL_HINT
+from svd_local.media.messages import complaints, is_no_room, message_file, read
 
 Check = Callable[[], None]
 """Called often while ffmpeg runs, in the caller's thread; what it raises ends ffmpeg."""
 
 OTHER_HINT = "`svd-local status` shows which ffmpeg is used; IMAGEIO_FFMPEG_EXE names another."
 
+THREADS = 4
+"""For every codec and filter graph. Each thread holds pictures of its own, so left to itself a machine
+of 64 cores takes gigabytes; and with a fixed number the same frames give the same file everywhere."""
+
 T_co = TypeVar("T_co", covariant=True)
 
 _POLL_S = 0.05
 _BLOCK = 1 << 18
 _BLOCKS_AHEAD = 16
-_MESSAGES = 1 << 20
-_TAIL = 2000
-_TAIL_LINES = 6
-_MARKS = re.compile(r"\[[^\[\]]* @ 0x[0-9a-f]+\] ?|\[(?:warning|error|fatal|panic)\] ?")
-_CHATTER = re.compile(r"\[info\]|^\s+: ")
-_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large", re.IGNORECASE)
 
 
 def usual_options(level: str) -> list[str]:
@@ -61,7 +59,7 @@ def version() -> str:
     Raises:
         MediaFailed: there is none, or it does not answer.
     """
-    binary = find()
+    binary = executable()
     return _version(binary, binary.stat().st_mtime_ns)
 
 
@@ -150,14 +148,14 @@ def stream(
         DiskFull: ffmpeg had no room to write.
         MediaFailed: it cannot be started, failed, ran past a deadline, or stopped reading early.
     """
-    with _message_file() as messages:
+    with message_file() as messages:
         source = iter(() if feed is None else feed)
         child = _Child(arguments, doing, messages, feeding=feed is not None, cwd=cwd)
         try:
             yield from _converse(child, source, _Patience(doing, deadline_s, stall_s, check))
         finally:
             child.end()
-        text = _read(messages)
+        text = read(messages)
         child.judge(text, hint)
         return text
 
@@ -253,7 +251,7 @@ class _Child:
         self._all_fed = not feeding
         self._pipe_broke = False
         self._ended = False
-        binary = find()
+        binary = executable()
         try:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
                 [str(binary), *arguments],
@@ -310,9 +308,9 @@ class _Child:
             how = f"it was killed by signal {-status}"
         else:
             how = f"exit status {status}"
-        said = _complaints(messages)
+        said = complaints(messages)
         message = f"ffmpeg could not {self._doing} ({how})" + (f": {said}" if said else "")
-        if _NO_ROOM.search(said) or _outgrew_limit(status):
+        if is_no_room(said) or _outgrew_limit(status):
             raise DiskFull(message, hint=FULL_HINT)
         raise MediaFailed(message, hint=hint)
 
@@ -342,35 +340,6 @@ class _Child:
                 self._room.acquire()
                 self.events.put(block)
         self.events.put(_Event.OUTPUT_OVER)
-
-
-@contextlib.contextmanager
-def _message_file() -> Iterator[IO[bytes]]:
-    """A nameless file for standard error: it takes any amount, and is gone when closed."""
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed below; its user's errors are not ours)
-    except OSError as error:
-        raise storage_error(error, Path(tempfile.gettempdir())) from error
-    with file:
-        yield file
-
-
-def _read(messages: IO[bytes]) -> str:
-    """The beginning and the end of what ffmpeg said; what is between may be endless."""
-    messages.seek(0)
-    text = messages.read(_MESSAGES)
-    if len(text) == _MESSAGES:
-        messages.seek(max(_MESSAGES, messages.seek(0, os.SEEK_END) - _TAIL))
-        text += b"\n" + messages.read(_TAIL)
-    return text.decode(errors="replace").strip()
-
-
-def _complaints(messages: str) -> str:
-    """The last things ffmpeg said that are more than information, without its marks."""
-    lines = (line for line in messages[-_TAIL:].splitlines() if not _CHATTER.search(line))
-    return "; ".join(
-        [_MARKS.sub("", line).strip() for line in lines if line.strip()][-_TAIL_LINES:]
-    )
 
 
 def _environment() -> dict[str, str]:

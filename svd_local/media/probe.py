@@ -251,7 +251,14 @@ def _input(path: Path, limits: Limits) -> list[str]:
     """
     return [
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),
-        *("-max_pixels", str(2 * limits.pixels), "-t", str(limits.duration_s + 1)),
+        *(
+            "-threads",
+            str(ffmpeg.THREADS),
+            "-max_pixels",
+            str(2 * limits.pixels),
+            "-t",
+            str(limits.duration_s + 1),
+        ),
         *("-i", f"file:{path.absolute()}"),
     ]
 

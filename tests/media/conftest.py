@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from svd_local.media.encode import ENCODER_SETTINGS, encode_video
+from svd_local.media.encode import encode_video, encoder_settings
 
 
 def moving_picture(count: int, width: int, height: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -40,7 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         output_size=(96, 64),
         fps=7,
         target=path,
-        settings=ENCODER_SETTINGS["fast"],
+        settings=encoder_settings("fast"),
         comment="made for tests",
     )
     return path

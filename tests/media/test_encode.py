@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw
 
 from svd_local.errors import Cancelled, DiskFull, MediaFailed, StorageFailed
 from svd_local.media import ffmpeg
-from svd_local.media.encode import ENCODER_SETTINGS, EncoderSettings, encode_video
+from svd_local.media.encode import EncoderSettings, encode_video, encoder_settings
 from svd_local.media.probe import decode_frames, probe, read_comment, verify
 
 Frames = np.ndarray[Any, np.dtype[np.uint8]]
-FAST = ENCODER_SETTINGS["fast"]
+FAST = encoder_settings("fast")
 BEST = EncoderSettings(crf=1, preset="medium")
 
 
@@ -46,7 +46,7 @@ def drift(count: int, width: int = 64, height: int = 48) -> Frames:
 def test_every_frame_arrives_at_a_constant_rate(
     tmp_path: Path, count: int, fps: int, quality: str
 ) -> None:
-    target = encode(drift(count), tmp_path / "a.mp4", fps=fps, settings=ENCODER_SETTINGS[quality])
+    target = encode(drift(count), tmp_path / "a.mp4", fps=fps, settings=encoder_settings(quality))
     info = verify(target, frames=count, size=(64, 48), fps=fps)
     assert info.duration_s == pytest.approx(count / fps, abs=1e-3)
     assert len(list(decode_frames(target))) == count
@@ -238,7 +238,7 @@ def test_a_file_that_may_not_grow(
 ) -> None:
     """The nearest thing to a full disk that needs no disk: a limit of 4 KiB for files."""
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
-    real = ffmpeg.find()
+    real = ffmpeg.executable()
     ignore = "" if signalled else "trap '' XFSZ; "
     fake_ffmpeg(f'{ignore}ulimit -f 8; exec "{real}" "$@"')
     noise = np.random.default_rng(0).integers(0, 255, (14, 48, 64, 3), dtype=np.uint8)
@@ -276,7 +276,7 @@ def test_ffmpeg_killed_midway_leaves_nothing(
     pid_in: Callable[[Path], int],
 ) -> None:
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
-    real = ffmpeg.find()
+    real = ffmpeg.executable()
     fake_ffmpeg(f'echo $$ > {tmp_path}/pid; exec "{real}" "$@"')
 
     def kill(done: int) -> None:

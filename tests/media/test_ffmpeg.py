@@ -73,13 +73,13 @@ def test_finding_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr("subprocess.Popen", refuse)
-    assert ffmpeg.find().is_file()
+    assert ffmpeg.executable().is_file()
 
 
 def test_a_named_ffmpeg_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
     with pytest.raises(MediaFailed, match="/nowhere/ffmpeg") as caught:
-        ffmpeg.find()
+        ffmpeg.executable()
     assert "unset it" in caught.value.hint
 
 
@@ -96,10 +96,10 @@ def test_the_systems_ffmpeg_is_the_last_resort(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MediaFailed, match="no ffmpeg was found"):
-        ffmpeg.find()
+        ffmpeg.executable()
     (tmp_path / "ffmpeg").write_text("#!/bin/sh\n")
     (tmp_path / "ffmpeg").chmod(0o755)
-    assert ffmpeg.find() == tmp_path / "ffmpeg"
+    assert ffmpeg.executable() == tmp_path / "ffmpeg"
 
 
 def test_input_comes_out_again(fake_ffmpeg: Install) -> None:

@@ -19,7 +19,7 @@ from svd_local.media.probe import Limits, VideoInfo, decode_frames, probe, read_
 def convert(source: Path, target: Path, *options: str) -> Path:
     """Made by ffmpeg itself, without our runner's care."""
     subprocess.run(
-        [ffmpeg.find(), "-v", "error", "-i", source, *options, "-y", target],
+        [ffmpeg.executable(), "-v", "error", "-i", source, *options, "-y", target],
         check=True,
         stdin=subprocess.DEVNULL,
     )
@@ -154,7 +154,18 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     sound = tmp_path / "sound.mp4"
     subprocess.run(
-        [ffmpeg.find(), "-v", "error", "-f", "lavfi", "-i", "sine=d=0.2", "-c:a", "aac", sound],
+        [
+            ffmpeg.executable(),
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=d=0.2",
+            "-c:a",
+            "aac",
+            sound,
+        ],
         check=True,
         stdin=subprocess.DEVNULL,
     )
