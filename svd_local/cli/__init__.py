@@ -31,22 +31,32 @@ _UsageProblem: type[Exception] = next(
 )
 
 
-@app.callback()
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from svd_local import __version__
 
         print(f"svd-local {__version__}")
         raise typer.Exit
 
 
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and leave.",
+        callback=_print_version,
+        is_eager=True,
+    ),
+) -> None:
+    """What all commands share: nothing yet but the version."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit status. Never raises for what a user can do wrong."""
     json_output = "--json" in arguments
     try:
-        return _ending_of(arguments, json_output)
+        return _ending_of(_json_first(arguments) if json_output else arguments, json_output)
     except typer.Exit as end:
         return int(end.exit_code)
     except BrokenPipeError:
@@ -76,6 +86,13 @@ def _ending_of(arguments: Sequence[str], json_output: bool) -> int:
             hint="Run the command again without --json for the traceback, and report it.",
         )
         fail(internal, json_output)
+
+
+def _json_first(arguments: Sequence[str]) -> list[str]:
+    """``--json`` before all other options, so that none that lacks its value swallows it."""
+    rest = [argument for argument in arguments if argument != "--json"]
+    at = next((n for n, argument in enumerate(rest) if argument.startswith("-")), len(rest))
+    return [*rest[:at], "--json", *rest[at:]]
 
 
 def _usage(problem: Exception) -> InvalidRequest:

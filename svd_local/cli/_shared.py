@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,9 +39,9 @@ def ending(json_output: bool) -> Iterator[None]:
         fail(Cancelled("interrupted"), json_output)
 
 
-def fail(error: SvdLocalError, json_output: bool, attempts: Sequence[Any] = ()) -> NoReturn:
+def fail(error: SvdLocalError, json_output: bool) -> NoReturn:
     """End with ``error``: its document on standard output, or its message on standard error."""
-    tried = attempts or error.attempts
+    tried = error.attempts
     if json_output:
         emit(
             {
@@ -51,9 +51,8 @@ def fail(error: SvdLocalError, json_output: bool, attempts: Sequence[Any] = ()) 
             }
         )
     else:
-        for attempt in tried:
-            if attempt.outcome != "ok":
-                say(f"{attempt.tier}: {attempt.outcome}: {attempt.reason}")
+        for attempt in tried[:-1]:  # the last one is the error itself
+            say(f"{attempt.tier}: {attempt.outcome}: {attempt.reason}")
         say(f"svd-local: {error.message}")
         if error.hint:
             say(error.hint)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from svd_local.errors import InvalidRequest, TierBusy, TierUnavailable
+from svd_local.errors import InvalidRequest, TierBusy
 from svd_local.generator.seeds import draw_seed
 from svd_local.generator.sources import gather
 from svd_local.generator.turns import Turns
@@ -185,9 +185,6 @@ class VideoGenerator:
         from svd_local.generator.finish import Work, finish
         from svd_local.keyframe import make_keyframes
 
-        may = tier.availability(request)
-        if not may.available:
-            raise TierUnavailable(may.reason, hint=may.hint)
         plan = tier.plan(request)
         sources = gather(request, plan, self.settings, monitor)
         if plan.parameters.get("seed", 0) is None:

@@ -1,8 +1,8 @@
 """What a tier is: one method that makes frames, over immutable values.
 
-The generator asks a tier three things, in this order: may it be used at all (``availability``), how
-would it make this request (``plan``; cheap, no model is loaded, so that the cache can be asked
-first), and, on a cache miss, the frames (``generate``).
+The generator asks a tier two things, in this order: how would it make this request (``plan``; cheap,
+no model is loaded, so that the cache can be asked first), and, on a cache miss, the frames
+(``generate``). ``availability`` answers for status reports and for programs that ask beforehand.
 """
 
 from __future__ import annotations

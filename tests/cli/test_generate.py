@@ -104,6 +104,7 @@ def test_neither_words_nor_a_picture(svd: Svd, _media: Path) -> None:
         (["--tier", "webui"], "tier-unavailable"),
         (["--checkpoint", "no-such-thing"], "checkpoint-unknown"),
         (["--tier", "local", "--device", "cpu"], "checkpoint-unavailable"),
+        (["--tier", "local", "--checkpoint", "tiny-svd"], "tier-unavailable"),
     ],
 )
 def test_what_is_named_and_not_there(
@@ -195,7 +196,10 @@ def test_for_people_the_path_is_all_of_standard_output(
     assert "synthetic" in printed.err
 
 
-def test_for_people_an_error_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
+def test_for_people_an_error_says_what_to_do(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     status = run(["generate", "--prompt", "a", "--tier", "huggingface"])
     printed = capfd.readouterr()
     assert status == 3
