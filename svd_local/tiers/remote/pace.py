@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from svd_local.errors import TierBusy
 from svd_local.tiers.remote.call import Call
 from svd_local.tiers.remote.refusals import allowed_interval
 
@@ -33,11 +34,18 @@ class Pace:
         """Wait until a request may be sent, and count it as sent.
 
         Raises:
-            Over: the call ends first.
+            TierBusy: the turn comes after the call's end; nothing was counted.
+            Over: the call was ended meanwhile.
         """
         with self._lock:
             now = time.monotonic()
             at = max(now, self._next)
+            if at - now >= call.remaining:
+                raise TierBusy(
+                    "the service allows no further request before the deadline",
+                    hint="Try again later, or use another tier.",
+                    retry_after_s=round(at - now, 1),
+                )
             self._next = at + self._interval
         if at > now:
             call.pause(at - now)
