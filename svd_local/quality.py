@@ -26,16 +26,15 @@ Values = np.ndarray[Any, np.dtype[np.float32]]
 
 THUMBNAIL = (96, 54)
 LAYOUT = (16, 9)
-_SAMPLES_ACROSS = (
-    480  # points of a frame that make its thumbnail; more cost time and change nothing
-)
+_SAMPLES_ACROSS = 480  # points of a frame that make its thumbnail: more would only cost time
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 BRIGHT_SPOTS = 24.0
-"""Levels of 255 the brightest fiftieth of a frame must reach: night scenes have lamps and faces well
-above, a decoder that gave up has 0, and video black with noise stays below 10."""
+"""Levels of 255 the brightest fiftieth of a frame must reach. The darkest of 29 pictures, a sky
+of stars, had 85; a decoder that gave up has 0, and black with noise stays below 10."""
 CONTRAST = 3.0
-"""Standard deviation in levels. A frame of one colour has 0, its noise averaged away; fog keeps 5 and more."""
+"""Standard deviation in levels. A frame of one colour has 0, its noise averaged away; the plainest of 29
+pictures, the moon's surface, had 9.6."""
 LIKENESS = 0.45
 """SSIM's formula over the colour layout, for the best of a few crops of the keyframe: 1 is equal. Over 23
 photographs and drawings, a zoom or pan by up to a quarter kept 0.49 and mostly over 0.8, noise stayed
@@ -43,10 +42,11 @@ below 0.33, and of all pairs of different pictures one in a hundred exceeded 0.4
 and layout are not told apart: the check is for clips that lost their picture."""
 FLASH = 12.0
 """Levels by which a frame's mean brightness leaves the line between its neighbours: 5 % of the range,
-seen by everybody. Motion, pans and cross-fades stay below 3."""
+seen by everybody. Zooms over stills had 0.02 at most, a cross-fade in half a second has about 2.5."""
 JUMP = (25.0, 10.0, 50.0)
 """The largest step between frames, mean over pixels in levels, may be this many levels, or this many times
-the clip's usual step, but never more than the last: two unrelated pictures differ by about that much."""
+the clip's usual step, but never more than the last. Of pairs of different pictures 95 in 100 differ by
+more than 39, and half by more than 84."""
 GLARE = 0.4
 """Share of pixels driven to black or full, beyond the keyframe's: exploded colours do that."""
 GRAIN = (30.0, 2.5)

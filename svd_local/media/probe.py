@@ -43,7 +43,7 @@ class Limits:
     pixels: int = 3840 * 2160
     """Of one frame."""
     duration_s: float = 300.0
-    deadline_s: float = 120.0
+    deadline_s: float = 300.0
     """Wall-clock seconds that decoding may take."""
 
 

@@ -333,3 +333,21 @@ def test_nothing_is_left_among_temporary_files(
     with pytest.raises(MediaFailed):
         ffmpeg.run([], doing="fail", deadline_s=5)
     assert list(temporary_folder.iterdir()) == []
+
+
+def test_runs_side_by_side_do_not_hold_each_others_pipes(fake_ffmpeg: Install) -> None:
+    """A pipe inherited by a neighbour would never be seen to close."""
+    fake_ffmpeg("exec cat")
+    outputs: dict[int, bytes] = {}
+
+    def copy(number: int) -> None:
+        block = bytes([number]) * 100_000
+        finished = ffmpeg.run([], doing="copy", deadline_s=20, feed=[block] * 20)
+        outputs[number] = finished.output
+
+    threads = [threading.Thread(target=copy, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outputs == {number: bytes([number]) * 2_000_000 for number in range(6)}
