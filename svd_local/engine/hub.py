@@ -220,7 +220,8 @@ def _stream(url: str, part: Path, have: int, token: str | None, on_bytes: OnByte
         if have and not resumed:
             on_bytes(-have)
         with part.open("ab" if resumed else "wb") as stream:
-            for block in response.iter_bytes(_BLOCK):
+            # As they arrive: gathered into larger blocks, a broken connection would lose one.
+            for block in response.iter_bytes():
                 stream.write(block)
                 on_bytes(len(block))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from svd_local.engine import synthetic, tiny
 from svd_local.engine.aliases import TINY
@@ -94,12 +94,13 @@ def _from_files(
         with quiet():
             from diffusers import StableVideoDiffusionPipeline
 
+            networks = _networks(checkpoint, folder, precision)
             pipeline: StableVideoDiffusionPipeline = StableVideoDiffusionPipeline.from_pretrained(
                 folder,
                 torch_dtype=precision.of_torch(),
-                variant=best_variant(folder, half=precision.itemsize == 2),
                 use_safetensors=True,
                 local_files_only=True,
+                **networks,
             )
     except ImportError as error:
         raise TierUnavailable(
@@ -107,10 +108,46 @@ def _from_files(
             hint="Install svd-local again in a fresh environment, without torchvision.",
         ) from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointBroken(
-            f"checkpoint {checkpoint.name} could not be loaded: {error}",
-            hint=repair_hint(checkpoint),
-            field="checkpoint",
-        ) from error
+        raise _broken(checkpoint, f"could not be loaded: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _networks(checkpoint: Checkpoint, folder: Path, precision: Precision) -> dict[str, Any]:
+    """The three networks, one by one: only so do the libraries tell what the files did not hold.
+
+    They would leave such weights random and go on with a warning.
+    """
+    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+    from transformers import CLIPVisionModelWithProjection
+
+    kinds = {
+        "unet": UNetSpatioTemporalConditionModel,
+        "vae": AutoencoderKLTemporalDecoder,
+        "image_encoder": CLIPVisionModelWithProjection,
+    }
+    networks: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        networks[name], told = kind.from_pretrained(
+            folder,
+            subfolder=name,
+            torch_dtype=precision.of_torch(),
+            variant=best_variant(folder, half=precision.itemsize == 2),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        missing = sorted(told["missing_keys"])
+        if missing:
+            raise _broken(
+                checkpoint,
+                f"is of another architecture: its {name} lacks {len(missing)} weights, "
+                f"{missing[0]} among them",
+            )
+    return networks
+
+
+def _broken(checkpoint: Checkpoint, what: str) -> CheckpointBroken:
+    return CheckpointBroken(
+        f"checkpoint {checkpoint.name} {what}", hint=repair_hint(checkpoint), field="checkpoint"
+    )

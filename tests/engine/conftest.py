@@ -1,0 +1,129 @@
+"""A tiny checkpoint made once per run, and checkpoint folders written by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from diffusers import StableVideoDiffusionPipeline
+    from PIL.Image import Image
+
+    from svd_local.engine.values import Sampling
+
+
+def safetensors(tensors: dict[str, list[int]], fill: int = 0) -> bytes:
+    """A safetensors file of F16 tensors with these shapes, every byte ``fill``."""
+    header: dict[str, Any] = {}
+    at = 0
+    for name, shape in tensors.items():
+        size = 2
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + bytes([fill]) * at
+
+
+@pytest.fixture
+def make_safetensors() -> Callable[..., bytes]:
+    return safetensors
+
+
+@pytest.fixture
+def make_checkpoint() -> Callable[..., Path]:
+    """Writes a folder in the diffusers layout with weights of a few bytes."""
+
+    def write(
+        folder: Path, *, variant: str | None = "fp16", frames: int = 25, fill: int = 0
+    ) -> Path:
+        dotted = f".{variant}" if variant else ""
+        unet = {"num_frames": frames, "block_out_channels": [320, 640, 1280, 1280]}
+        vae = {"block_out_channels": [128, 256, 512, 512]}
+        files: dict[str, Any] = {
+            "model_index.json": {"_class_name": "StableVideoDiffusionPipeline"},
+            "unet/config.json": unet,
+            "vae/config.json": vae,
+            "image_encoder/config.json": {},
+            "scheduler/scheduler_config.json": {},
+            "feature_extractor/preprocessor_config.json": {},
+            f"unet/diffusion_pytorch_model{dotted}.safetensors": {"conv_in.weight": [4, 8]},
+            f"vae/diffusion_pytorch_model{dotted}.safetensors": {"a": [3], "b": [2, 2]},
+            f"image_encoder/model{dotted}.safetensors": {"c": [5]},
+        }
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".json":
+                path.write_text(json.dumps(content))
+            else:
+                path.write_bytes(safetensors(content, fill))
+        return folder
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def _no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine has in its cache is not looked at."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with ``tiny-svd``, one for all workers of a run: making it is atomic."""
+    import torch
+
+    from svd_local.engine import tiny
+
+    torch.set_num_threads(1)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    tiny.ensure(shared / "tiny-models")
+    return shared / "tiny-models"
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_models: Path) -> StableVideoDiffusionPipeline:
+    """The bare pipeline in fp32 on the CPU. Tests leave it as they found it."""
+    from svd_local.engine.checkpoints import resolve
+    from svd_local.engine.loading import FP32, load
+
+    return load(resolve("tiny-svd", tiny_models), "cpu", FP32)
+
+
+@pytest.fixture
+def picture() -> Image:
+    """64x64 pixels of a disc on a gradient."""
+    from PIL import Image, ImageDraw
+
+    image = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+    ImageDraw.Draw(image).ellipse((12, 16, 44, 48), fill=(220, 180, 40))
+    return image
+
+
+@pytest.fixture
+def quick() -> Sampling:
+    """The smallest clip that still runs everything: three frames, two steps, decoded at once."""
+    from svd_local.engine.values import Sampling
+
+    return Sampling(
+        seed=11,
+        frames=3,
+        fps=7,
+        steps=2,
+        schedule="karras",
+        motion=127,
+        noise=0.02,
+        guidance=(1.0, 3.0),
+        width=64,
+        height=64,
+        decode_chunk=3,
+    )

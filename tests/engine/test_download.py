@@ -1,0 +1,392 @@
+"""Pulls from a hub on the loopback, through the real huggingface_hub."""
+
+import hashlib
+import http.server
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svd_local.engine import download
+from svd_local.engine.checkpoints import resolve
+from svd_local.engine.download import Offer, offer_of, pull
+from svd_local.engine.hub import RemoteFile
+from svd_local.engine.verify import verify
+from svd_local.errors import (
+    CheckpointBroken,
+    CheckpointGated,
+    CheckpointOffline,
+    CheckpointUnknown,
+    DiskFull,
+)
+
+Make = Callable[..., Path]
+
+REPO = "stabilityai/stable-video-diffusion-img2vid"
+UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
+COMMIT = "5" * 40
+
+
+class Hub:
+    """What the server answers with, and what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = "open"
+        self.cut_after: dict[str, int] = {}
+        """Bytes after which the connection breaks, for each further request of a file."""
+        self.wrong: set[str] = set()
+        """Files that arrive damaged."""
+        self.ignores_ranges = False
+        self.requests: list[tuple[str, str | None, str | None]] = []
+        self.endpoint = ""
+
+    def asked_for(self, name: str) -> list[str | None]:
+        return [span for path, span, _ in self.requests if path.endswith(f"{COMMIT}/{name}")]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    hub: Hub
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        span, token = self.headers.get("Range"), self.headers.get("Authorization")
+        self.hub.requests.append((path, span, token))
+        if self.hub.state == "missing" or REPO not in path:
+            self.refuse(404, "RepoNotFound")
+        elif self.hub.state == "busy":
+            self.refuse(503, "")
+        elif path.startswith("/api/models/"):
+            self.reply(200, json.dumps(self.listing()).encode())
+        elif self.hub.state == "gated" and token != "Bearer accepted":
+            self.refuse(403, "GatedRepo")
+        else:
+            self.serve(path.partition(f"/resolve/{COMMIT}/")[2], span)
+
+    def listing(self) -> dict[str, Any]:
+        siblings = []
+        for path in sorted(self.hub.folder.rglob("*")):
+            if path.is_file():
+                name = path.relative_to(self.hub.folder).as_posix()
+                data = path.read_bytes()
+                entry: dict[str, Any] = {"rfilename": name, "size": len(data)}
+                if path.suffix in (".safetensors", ".bin"):
+                    digest = hashlib.sha256(data).hexdigest()
+                    entry["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 130}
+                else:
+                    blob = b"blob %d\0" % len(data) + data
+                    entry["blobId"] = hashlib.sha1(blob).hexdigest()
+                siblings.append(entry)
+        return {
+            "id": REPO,
+            "sha": COMMIT,
+            "siblings": siblings,
+            "gated": "auto" if self.hub.state == "gated" else False,
+            "private": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "cardData": {"license": "other", "license_name": "some-terms"},
+        }
+
+    def serve(self, name: str, span: str | None) -> None:
+        data = (self.hub.folder / name).read_bytes()
+        if name in self.hub.wrong:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        start = 0
+        if span and not self.hub.ignores_ranges:
+            match = re.fullmatch(r"bytes=(\d+)-", span)
+            assert match is not None
+            start = int(match[1])
+        body = data[start:]
+        cut = self.hub.cut_after.pop(name, None)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if cut is None else body[:cut])
+
+    def refuse(self, status: int, code: str) -> None:
+        self.reply(status, b"", {"X-Error-Code": code} if code else {})
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    folder = make_checkpoint(tmp_path / "remote", fill=7)
+    make_checkpoint(folder, variant=None, fill=7)
+    (folder / "svd_image_decoder.safetensors").write_bytes(b"the single file")
+    (folder / "README.md").write_text("words")
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    hub = Hub(folder)
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), type("OneHub", (Handler,), {"hub": hub})
+    )
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield hub
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+def test_a_pull_fetches_what_is_needed_and_no_more(hub: Hub, models: Path) -> None:
+    offers: list[Offer] = []
+    progress: list[tuple[int, int, str]] = []
+
+    pulled = pull(
+        "svd",
+        models,
+        endpoint=hub.endpoint,
+        on_offer=offers.append,
+        on_progress=lambda *step: progress.append(step),
+    )
+
+    files = {p.relative_to(models / "svd").as_posix() for p in (models / "svd").rglob("*.*")}
+    assert files == {
+        "model_index.json",
+        "unet/config.json",
+        "vae/config.json",
+        "image_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "feature_extractor/preprocessor_config.json",
+        UNET,
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "image_encoder/model.fp16.safetensors",
+        "svd_local.lock.json",
+    }
+    assert (pulled.name, pulled.repo, pulled.commit) == ("svd", REPO, COMMIT)
+    assert verify(pulled, checksums=True) == []
+    [offer] = offers
+    assert offer.total_bytes == offer.missing_bytes == progress[-1][0] == progress[-1][1]
+    assert offer.licence
+    assert json.dumps(offer.to_json())
+    assert [done for done, *_ in progress] == sorted(done for done, *_ in progress)
+
+
+def test_an_offer_writes_nothing_and_can_be_refused(hub: Hub, models: Path) -> None:
+    def refuse(_: Offer) -> None:
+        raise KeyboardInterrupt
+
+    assert offer_of(REPO, models, endpoint=hub.endpoint).licence_url.startswith("https://")
+    with pytest.raises(KeyboardInterrupt):
+        pull("svd", models, endpoint=hub.endpoint, on_offer=refuse)
+
+    assert not models.exists()
+    assert len(hub.requests) == 2
+
+
+def test_what_is_here_is_not_fetched_again(hub: Hub, models: Path) -> None:
+    pull("svd", models, endpoint=hub.endpoint)
+    hub.requests.clear()
+
+    pull("svd", models, endpoint=hub.endpoint)
+
+    assert [path for path, *_ in hub.requests] == [f"/api/models/{REPO}"]
+    assert offer_of("svd", models, endpoint=hub.endpoint).missing_bytes == 0
+
+
+def test_a_broken_connection_is_picked_up_where_it_broke(hub: Hub, models: Path) -> None:
+    hub.cut_after[UNET] = 50
+
+    pulled = pull("svd", models, endpoint=hub.endpoint)
+
+    assert hub.asked_for(UNET) == [None, "bytes=50-"]
+    assert verify(pulled, checksums=True) == []
+
+
+@pytest.mark.parametrize("ignores_ranges", [False, True])
+def test_an_interrupted_pull_goes_on_in_the_next(
+    hub: Hub, models: Path, ignores_ranges: bool
+) -> None:
+    hub.cut_after[UNET] = 60
+
+    def stop(_done: int, _total: int, file: str) -> None:
+        if file == UNET and (models / ".partial" / "svd" / f"{UNET}.part").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull("svd", models, endpoint=hub.endpoint, on_progress=stop)
+    assert not (models / "svd").exists()
+    missing = offer_of("svd", models, endpoint=hub.endpoint).missing_bytes
+    hub.requests.clear()
+    hub.ignores_ranges = ignores_ranges
+    progress: list[int] = []
+
+    pulled = pull(
+        "svd", models, endpoint=hub.endpoint, on_progress=lambda done, *_: progress.append(done)
+    )
+
+    assert hub.asked_for(UNET) == ["bytes=60-"]
+    assert hub.asked_for("model_index.json") == []
+    assert 0 < missing < sum(file.size for file in select_of(hub, models))
+    assert verify(pulled, checksums=True) == []
+    assert progress[-1] == sum(file.size for file in select_of(hub, models))
+
+
+def select_of(hub: Hub, models: Path) -> tuple[RemoteFile, ...]:
+    return offer_of("svd", models, endpoint=hub.endpoint).files
+
+
+def test_a_damaged_installation_is_repaired_with_what_is_damaged(hub: Hub, models: Path) -> None:
+    pull("svd", models, endpoint=hub.endpoint)
+    (models / "svd" / UNET).write_bytes(b"damaged")
+    hub.requests.clear()
+
+    pulled = pull("svd", models, endpoint=hub.endpoint)
+
+    fetched = [path.rpartition(f"{COMMIT}/")[2] for path, *_ in hub.requests[1:]]
+    assert fetched == [UNET]
+    assert verify(pulled, checksums=True) == []
+
+
+def test_bytes_that_arrive_damaged_are_thrown_away(hub: Hub, models: Path) -> None:
+    hub.wrong = {UNET}
+
+    with pytest.raises(CheckpointBroken, match="arrived damaged"):
+        pull("svd", models, endpoint=hub.endpoint)
+
+    assert not (models / "svd").exists()
+    assert not list(models.rglob("*.part"))
+    hub.wrong = set()
+    assert verify(pull("svd", models, endpoint=hub.endpoint), checksums=True) == []
+
+
+def test_without_half_precision_the_plain_weights_are_taken(hub: Hub, models: Path) -> None:
+    (hub.folder / "vae" / "diffusion_pytorch_model.fp16.safetensors").unlink()
+
+    pulled = pull("svd", models, endpoint=hub.endpoint)
+
+    names = sorted(path.name for path in (models / "svd").rglob("*.safetensors"))
+    assert not any("fp16" in name for name in names)
+    assert len(names) == 3
+    assert verify(pulled) == []
+
+
+def test_pickles_only_is_refused_before_anything_is_fetched(hub: Hub, models: Path) -> None:
+    for path in hub.folder.glob("unet/*.safetensors"):
+        path.unlink()
+
+    with pytest.raises(CheckpointBroken, match="no safetensors weights for unet; pickles"):
+        pull("svd", models, endpoint=hub.endpoint)
+
+    assert not models.exists()
+
+
+def test_a_gated_one_says_where_to_accept_and_then_works(hub: Hub, models: Path) -> None:
+    hub.state = "gated"
+
+    with pytest.raises(CheckpointGated) as refused:
+        pull("svd", models, endpoint=hub.endpoint)
+    assert f"https://huggingface.co/{REPO}" in refused.value.hint
+    assert not (models / "svd").exists()
+
+    assert pull("svd", models, token="accepted", endpoint=hub.endpoint).name == "svd"
+
+
+def test_what_the_hub_does_not_know_is_unknown(hub: Hub, models: Path) -> None:
+    for name in ("somebody/nothing", "not/a/name", "svdxt", "../escape", "a/.."):
+        with pytest.raises(CheckpointUnknown):
+            pull(name, models, endpoint=hub.endpoint)
+
+    assert not models.exists()
+
+
+def test_out_of_reach_is_offline(models: Path, hub: Hub) -> None:
+    with pytest.raises(CheckpointOffline, match="cannot be reached"):
+        pull("svd", models, endpoint="http://127.0.0.1:9")
+    hub.state = "busy"
+    with pytest.raises(CheckpointOffline, match="answered 503"):
+        pull("svd", models, endpoint=hub.endpoint)
+
+
+def test_switched_off_is_offline(models: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    with pytest.raises(CheckpointOffline, match="HF_HUB_OFFLINE is set"):
+        pull("svd", models, endpoint=hub.endpoint)
+
+    assert hub.requests == []
+
+
+def test_a_full_disk_is_seen_beforehand(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(models.parent)._replace(free=1000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
+
+    with pytest.raises(DiskFull, match="svd needs"):
+        pull("svd", models, endpoint=hub.endpoint)
+
+    assert len(hub.requests) == 1
+
+
+def test_what_is_made_here_needs_no_hub(tiny_models: Path, tmp_path: Path) -> None:
+    assert pull("tiny-svd", tiny_models, endpoint="http://127.0.0.1:9").synthetic
+    assert pull("synthetic:svd", tmp_path, endpoint="http://127.0.0.1:9").path is None
+
+
+def test_names_that_lead_out_of_the_folder_are_never_taken(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Handler.listing
+
+    def with_escape(self: Handler) -> dict[str, Any]:
+        answer = listing(self)
+        for name in (
+            "../escape.json",
+            "/abs.json",
+            "unet/../../x.json",
+            "a/b/c.json",
+            ".git/x.json",
+        ):
+            answer["siblings"].append({"rfilename": name, "size": 1, "blobId": "0" * 40})
+        return answer
+
+    monkeypatch.setattr(Handler, "listing", with_escape)
+
+    pull("svd", models, endpoint=hub.endpoint)
+
+    asked = [path.rpartition(f"{COMMIT}/")[2] for path, *_ in hub.requests]
+    assert "model_index.json" in asked
+    assert not {"x.json", "escape.json", "abs.json", "c.json"} & {Path(name).name for name in asked}
+
+
+def test_a_commit_that_moved_on_replaces_the_old_one(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pull("svd", models, endpoint=hub.endpoint).revision
+    (hub.folder / "scheduler" / "scheduler_config.json").write_text('{"newer": 1}')
+    monkeypatch.setattr(f"{__name__}.COMMIT", "6" * 40)
+
+    pulled = pull("svd", models, endpoint=hub.endpoint)
+
+    assert pulled.commit == "6" * 40
+    assert pulled.revision != before
+    assert resolve("svd", models) == pulled
+    assert [p.name for p in (models / ".partial").iterdir() if p.is_dir()] == []
