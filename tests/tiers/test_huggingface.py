@@ -166,6 +166,19 @@ def test_the_temporary_file_goes_when_nobody_reads(
     gc.collect()
 
 
+def test_the_temporary_file_goes_when_all_is_read(
+    hub: Scripted, make_job: JobMaker, read: Reader, temp_files: Path
+) -> None:
+    tier = tier_at(hub)
+    frames = tier.generate(make_job(tier))
+    read(frames)
+    assert list(temp_files.iterdir()) == []
+
+
+def test_paid_work_is_declared_to_be_sent_once() -> None:
+    assert not HuggingFaceTier(TOKEN, True, MODEL).policy.resend_dropped
+
+
 def test_the_temporary_file_goes_when_reading_is_cancelled(
     hub: Scripted, make_job: JobMaker, temp_files: Path
 ) -> None:
