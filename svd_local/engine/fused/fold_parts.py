@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.fused.resample import quarters
 from svd_local.engine.fused.unknown import UnknownPart, known, known_value, known_weight
-from svd_local.engine.fused.weights import Affine, Norm, Residual, Upsample
+from svd_local.engine.fused.weights import Affine, Attention, Norm, Residual, Upsample
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +105,23 @@ class Folder:
         weight, bias = known_weight(norm.weight, part), known_weight(norm.bias, part)
         return Norm(self.cast(weight), self.cast(bias), norm.eps)
 
+    def attention(self, module: Any, part: str) -> Attention:
+        """Query, key and value of an attention checked by `plain_attention`, as one product."""
+        import torch
+
+        query, key, value = (
+            self.linear(getattr(module, name), f"{part}.{name}")
+            for name in ("to_q", "to_k", "to_v")
+        )
+        bias = None
+        if query.bias is not None and key.bias is not None and value.bias is not None:
+            bias = torch.cat([query.bias, key.bias, value.bias])
+        return Attention(
+            qkv=Affine(torch.cat([query.weight, key.weight, value.weight]), bias),
+            out=self.linear(module.to_out[0], f"{part}.to_out.0"),
+            heads=module.heads,
+        )
+
     def spatial_residual(self, module: nn.Module | None, part: str) -> Residual:
         """The 2-D half of a resblock."""
         from diffusers.models.resnet import ResnetBlock2D
@@ -181,6 +198,37 @@ def temporal_share(module: nn.Module | None, part: str) -> Tensor:
     factor = known_weight(blender.mix_factor, part).double().reshape(())
     spatial = factor if blender.merge_strategy == "fixed" else torch.sigmoid(factor)
     return spatial if blender.switch_spatial_to_temporal_mix else 1.0 - spatial
+
+
+def plain_attention(module: nn.Module, part: str, *, residual: bool = False) -> Any:
+    """Scaled dot-product attention by either of diffusers' two plain processors.
+
+    Args:
+        module: the attention.
+        part: its name in the model.
+        residual: whether it normalises its input by groups and adds it to its output.
+
+    Raises:
+        UnknownPart: anything else.
+    """
+    from diffusers.models.attention_processor import Attention as ReferenceAttention
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    attention: Any = known(module, ReferenceAttention, part)
+    processor = type(attention.processor)
+    if processor not in (AttnProcessor, AttnProcessor2_0):
+        raise UnknownPart(f"{part}.processor", processor.__name__, "AttnProcessor2_0")
+    for name in ("spatial_norm", "norm_q", "norm_k", "norm_cross", "added_kv_proj_dim"):
+        known_value(getattr(attention, name), None, f"{part}.{name}")
+    known_value(attention.group_norm is not None, residual, f"{part}.group_norm")
+    known_value(attention.residual_connection, residual, f"{part}.residual_connection")
+    known_value(attention.rescale_output_factor, 1.0, f"{part}.rescale_output_factor")
+    known_value(attention.scale_qk, True, f"{part}.scale_qk")
+    known_value(attention.inner_kv_dim, attention.inner_dim, f"{part}.inner_kv_dim")
+    known_no_dropout(attention.to_out[1], f"{part}.to_out.1")
+    if attention.to_out[0].bias is None:
+        raise UnknownPart(f"{part}.to_out.0", "a linear layer without bias", "one with a bias")
+    return attention
 
 
 def known_no_dropout(module: nn.Module | None, part: str) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.fused.conditioning import Conditioning, Context, Mlp, TransformerConditioning
-from svd_local.engine.fused.fold_parts import Folder, known_no_dropout, temporal_share
+from svd_local.engine.fused.fold_parts import (
+    Folder,
+    known_no_dropout,
+    plain_attention,
+    temporal_share,
+)
 from svd_local.engine.fused.unknown import UnknownPart, known, known_value, known_weight
 from svd_local.engine.fused.weights import (
     Affine,
@@ -233,26 +238,12 @@ class _UNetFolder:
         return folded, self._context(block, part)
 
     def _attention(self, module: nn.Module, part: str) -> Attention:
-        import torch
-
-        attention = _known_attention(module, part)
-        query, key, value = (
-            self._folder.linear(getattr(attention, name), f"{part}.{name}")
-            for name in ("to_q", "to_k", "to_v")
-        )
-        bias = None
-        if query.bias is not None and key.bias is not None and value.bias is not None:
-            bias = torch.cat([query.bias, key.bias, value.bias])
-        return Attention(
-            qkv=Affine(torch.cat([query.weight, key.weight, value.weight]), bias),
-            out=self._folder.linear(attention.to_out[0], f"{part}.to_out.0"),
-            heads=attention.heads,
-        )
+        return self._folder.attention(plain_attention(module, part), part)
 
     def _context(self, block: Any, part: str) -> Context:
         if block.attn2 is None:
             raise UnknownPart(f"{part}.attn2", "nothing", "cross-attention")
-        attention = _known_attention(block.attn2, f"{part}.attn2")
+        attention = plain_attention(block.attn2, f"{part}.attn2")
         for name in ("to_q", "to_k"):
             self._folder.linear(getattr(attention, name), f"{part}.attn2.{name}")
         self._folder.layer_norm(block.norm2, f"{part}.norm2")
@@ -288,28 +279,6 @@ class _UNetFolder:
             self._folder.linear(mlp.linear_1, f"{part}.linear_1"),
             self._folder.linear(mlp.linear_2, f"{part}.linear_2"),
         )
-
-
-def _known_attention(module: nn.Module, part: str) -> Any:
-    """Plain scaled dot-product attention, by either of diffusers' two plain processors."""
-    from diffusers.models.attention_processor import Attention as ReferenceAttention
-    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-
-    attention: Any = known(module, ReferenceAttention, part)
-    if type(attention.processor) not in (AttnProcessor, AttnProcessor2_0):
-        raise UnknownPart(
-            f"{part}.processor", type(attention.processor).__name__, "AttnProcessor2_0"
-        )
-    for name in ("group_norm", "spatial_norm", "norm_q", "norm_k", "norm_cross", "add_k_proj"):
-        known_value(getattr(attention, name), None, f"{part}.{name}")
-    known_value(attention.rescale_output_factor, 1.0, f"{part}.rescale_output_factor")
-    known_value(attention.residual_connection, False, f"{part}.residual_connection")
-    known_value(attention.scale_qk, True, f"{part}.scale_qk")
-    known_value(attention.inner_kv_dim, attention.inner_dim, f"{part}.inner_kv_dim")
-    known_no_dropout(attention.to_out[1], f"{part}.to_out.1")
-    if attention.to_out[0].bias is None:
-        raise UnknownPart(f"{part}.to_out.0", "a linear layer without bias", "one with a bias")
-    return attention
 
 
 def _with_bias(affine: Affine, *biases: torch.Tensor) -> Affine:

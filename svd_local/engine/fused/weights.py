@@ -144,6 +144,33 @@ class UNetWeights:
     conv_out: Affine
 
 
+@dataclass(frozen=True, slots=True)
+class FrameAttention:
+    """The decoder's attention among the positions of one frame, with its own norm and residual."""
+
+    norm: Norm
+    attention: Attention
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """A resblock, and what each frame goes through before it."""
+
+    before: FrameAttention | Upsample | None
+    block: ResBlock
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderWeights:
+    """The decoder as one row of layers between conv_in and the way out."""
+
+    conv_in: Affine
+    layers: tuple[DecoderLayer, ...]
+    norm_out: Norm
+    conv_out: Affine
+    time_conv_out: Affine
+
+
 def tensors(tree: Any) -> Iterator[Tensor]:
     """Every tensor of a tree of the classes above, in a fixed order."""
     import torch

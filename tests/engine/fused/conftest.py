@@ -116,3 +116,52 @@ def distance() -> Callable[[Any, Any], float]:
         return float((found - wanted).norm() / wanted.norm())
 
     return measure
+
+
+@dataclass(frozen=True)
+class DecoderCase:
+    """A reference VAE and latents (frames, channels, h, w) for its decoder."""
+
+    vae: Any
+    latents: Any
+    frames: int
+
+    def reference(self) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self.vae.decode(self.latents, num_frames=self.frames).sample
+
+
+@pytest.fixture
+def decoder_case() -> Callable[..., DecoderCase]:
+    """A random case by seed, in double precision; every map is at least 2x2."""
+
+    def make(
+        seed: int,
+        *,
+        frames: int | None = None,
+        levels: int | None = None,
+        layers: int | None = None,
+    ) -> DecoderCase:
+        import torch
+        from diffusers import AutoencoderKLTemporalDecoder
+
+        pick = random.Random(seed)
+        levels = levels or pick.choice([1, 2, 3])
+        frames = frames or pick.randint(1, 25)
+        channels = pick.choice([4, 4, 3])
+        vae = AutoencoderKLTemporalDecoder(
+            block_out_channels=tuple(pick.choice([32, 64]) for _ in range(levels)),
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            layers_per_block=layers or pick.choice([1, 1, 2, 3]),
+            latent_channels=channels,
+        )
+        vae = vae.double().eval()
+        randomise(vae, seed)
+        size = pick.randint(2, 5), pick.randint(2, 5)
+        generator = torch.Generator().manual_seed(seed + 1)
+        latents = torch.randn(frames, channels, *size, generator=generator, dtype=torch.float64)
+        return DecoderCase(vae, latents, frames)
+
+    return make
