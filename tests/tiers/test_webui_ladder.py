@@ -1,0 +1,127 @@
+"""``auto`` walks the ladder with each remote rung broken in turn; the attempts tell what happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import troubles
+from servers.hub import FILES, HUB, MODEL, ROUTER, Hub
+from servers.scripted import Scripted, Trouble, serving
+from servers.webui import WebUI
+
+from svd_local.generator import VideoGenerator
+from svd_local.settings import Settings
+from svd_local.tiers.huggingface import HuggingFaceTier
+from svd_local.tiers.image_sequence import ImageSequenceTier
+from svd_local.tiers.remote.policy import Policy
+from svd_local.tiers.webui import WebUITier
+
+TOKEN, PASSWORD = "hf_canary0123456789", "canary-password"
+QUICK = Policy(deadline_s=1.5, tries=2, backoff_s=0.01, longest_wait_s=0.2)
+
+
+class Ladder:
+    def __init__(self, hub: Scripted, server: Scripted, media: Path) -> None:
+        self.hub, self.server, self.media = hub, server, media
+        route = dict.fromkeys((ROUTER, HUB, FILES), hub.url)
+        self.generator = VideoGenerator(
+            Settings.load(media_dir=media),
+            tiers=[
+                HuggingFaceTier(TOKEN, True, MODEL, "fal-ai", policy=QUICK, route=route),
+                WebUITier(server.url, f"user:{PASSWORD}", policy=QUICK),
+                ImageSequenceTier(),
+            ],
+        )
+
+    def make(self, **fields: Any) -> dict[str, Any]:
+        clip = self.generator.generate(prompt="a pump", size=(128, 72), duration=2.0, **fields)
+        return clip.to_json()
+
+
+@pytest.fixture
+def ladder(
+    service_video: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Ladder]:
+    import huggingface_hub.inference._providers as providers
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(providers.fal_ai, "_POLLING_INTERVAL", 0.01)
+    providers._common._fetch_inference_provider_mapping.cache_clear()
+    dialect = WebUI("sdnext", auth=f"user:{PASSWORD}")
+    with serving(Hub(service_video)) as hub, serving(dialect) as server:
+        ladder = Ladder(hub, server, tmp_path / "media")
+        yield ladder
+        ladder.generator.close()
+
+
+def outcomes(clip: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(attempt["tier"], attempt["outcome"]) for attempt in clip["attempts"]]
+
+
+def test_the_first_rung_serves(ladder: Ladder) -> None:
+    clip = ladder.make()
+    assert outcomes(clip) == [("huggingface", "ok")]
+    assert (clip["kind"], clip["frames"], clip["fps"]) == ("generated", 9, 16.0)
+    assert (clip["checkpoint"], clip["engine"]) == (MODEL, "fal-ai")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "outcome", "retry_after_s"),
+    [
+        (troubles.status(402), "unavailable", None),
+        (troubles.status(429, retry_after="77"), "busy", 77),
+        (troubles.status(500), "failed", None),
+        (troubles.hang, "busy", None),
+    ],
+)
+def test_the_second_serves_where_the_first_is_broken(
+    ladder: Ladder, trouble: Trouble, outcome: str, retry_after_s: float | None
+) -> None:
+    ladder.hub.meet("/fal-ai/vendor/motion", trouble, always=True)
+    clip = ladder.make()
+    assert outcomes(clip) == [("huggingface", outcome), ("webui", "ok")]
+    assert clip["attempts"][0]["retry_after_s"] == retry_after_s
+    assert (clip["kind"], clip["parameters"]["server"]) == ("generated", "SD.Next")
+
+
+def test_the_last_serves_where_all_are_broken(ladder: Ladder) -> None:
+    ladder.hub.meet("/result.mp4", troubles.web_page, always=True)
+    ladder.server.meet("/sdapi/v1/img2img", troubles.truncated, always=True)
+    clip = ladder.make()
+    assert outcomes(clip) == [
+        ("huggingface", "failed"),
+        ("webui", "failed"),
+        ("image-sequence", "ok"),
+    ]
+    assert clip["kind"] == "animated-stills"
+
+
+def test_a_named_tier_that_is_busy_leaves_a_placeholder(ladder: Ladder) -> None:
+    ladder.server.meet(
+        "/sdapi/v1/txt2img", troubles.status(503, {"error": "x", "estimated_time": 50}), always=True
+    )
+    clip = ladder.make(tier="webui")
+    assert clip["kind"] == "placeholder"
+    assert clip["attempts"][0]["retry_after_s"] == 50
+    assert list(ladder.media.rglob("*.mp4")) == []
+
+
+def test_nothing_that_is_written_holds_a_secret(ladder: Ladder) -> None:
+    written = [ladder.make()]
+    echo = troubles.status(500, {"error": f"not with {TOKEN}"})
+    ladder.hub.meet("/fal-ai/vendor/motion", echo, always=True)
+    written.append(ladder.make())
+    echo = troubles.status(500, {"detail": f"not with user:{PASSWORD}"})
+    ladder.server.meet("/sdapi/v1/*2img", echo, always=True)
+    written += [ladder.make(), ladder.make(tier="image-sequence")]
+    ladder.generator.close()
+    files = [path.read_bytes() for path in ladder.media.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for data in [*files, json.dumps(written).encode()]:
+        assert TOKEN.encode() not in data
+        assert PASSWORD.encode() not in data
+        assert b"signed-secret" not in data
