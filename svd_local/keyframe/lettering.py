@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LEADING = 1.22
 _ELLIPSIS = "…"
 _SHRINK = 0.94
-_UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA")
+_OPENING = ("Ps", "Pi")
 _CLOSING = ("Po", "Pe", "Pf", "Mn", "Mc")
 _SHAPED_SCRIPTS = (
     "ARABIC", "HEBREW", "SYRIAC", "THAANA", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI", "ORIYA",
@@ -219,25 +219,26 @@ def needs_shaping(text: str) -> bool:
 
 
 def _pieces(paragraph: str) -> list[str]:
-    """What a line may be broken between: after spaces and hyphens, and between ideographs.
+    """What a line may be broken between: after spaces and hyphens, and around ideographs.
 
-    Closing punctuation and marks stay with what they follow.
+    Closing punctuation and marks stay with what they follow, opening with what it opens.
     """
     pieces: list[str] = []
     for character in paragraph:
-        bound = character == " " or unicodedata.category(character) in _CLOSING
-        last = pieces[-1][-1] if pieces else " "
-        if pieces and (
-            bound or not (last in " -" or _is_ideograph(character) or _is_ideograph(last))
-        ):
+        if pieces and not _may_break(pieces[-1][-1], character):
             pieces[-1] += character
         else:
             pieces.append(character)
     return pieces
 
 
-def _is_ideograph(character: str) -> bool:
-    return unicodedata.name(character, "").startswith(_UNSPACED_SCRIPTS)
+def _may_break(last: str, following: str) -> bool:
+    if following == " " or unicodedata.category(following) in _CLOSING:
+        return False
+    if unicodedata.category(last) in _OPENING:
+        return False
+    wide = unicodedata.east_asian_width(last) + unicodedata.east_asian_width(following)
+    return last in " -" or "W" in wide or "F" in wide
 
 
 def _clusters(text: str) -> list[str]:

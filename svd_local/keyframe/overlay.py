@@ -58,16 +58,16 @@ def render_overlay(
         return None, ()
     from PIL import Image
 
-    layer = Image.new("RGBA", size)
     warnings: list[str] = []
-    if overlays.title or overlays.caption:
-        layer = _text(overlays, size, warnings)
+    layer = _text(overlays, size, warnings)
     if overlays.logo is not None:
+        layer = layer or Image.new("RGBA", size)
         _place_logo(layer, overlays.logo)
     return layer, tuple(warnings)
 
 
-def _text(overlays: Overlays, size: tuple[int, int], warnings: list[str]) -> Image:
+def _text(overlays: Overlays, size: tuple[int, int], warnings: list[str]) -> Image | None:
+    """Title and caption before their gradient; None where no drawable letter is left."""
     from PIL import Image, ImageChops, ImageFilter
 
     short, margin = min(size), _margin(size)
@@ -77,6 +77,8 @@ def _text(overlays: Overlays, size: tuple[int, int], warnings: list[str]) -> Ima
         if text
     ]
     blocks = [block for block in blocks if block.lines]
+    if not blocks:
+        return None
     gap = round(short * 0.018)
     top = size[1] - margin - sum(block.height for block in blocks) - gap * (len(blocks) - 1)
     mask = Image.new("L", size)
