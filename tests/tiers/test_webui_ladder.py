@@ -21,7 +21,7 @@ from svd_local.tiers.remote.policy import Policy
 from svd_local.tiers.webui import WebUITier
 
 TOKEN, PASSWORD = "hf_canary0123456789", "canary-password"
-QUICK = Policy(deadline_s=1.5, tries=2, backoff_s=0.01, longest_wait_s=0.2)
+QUICK = Policy(deadline_s=1.0, tries=2, backoff_s=0.01, longest_wait_s=0.2)
 
 
 class Ladder:

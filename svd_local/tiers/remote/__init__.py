@@ -1,11 +1,12 @@
 """What every tier on another machine needs: one door for HTTP, and one end to everything.
 
 ``policy`` declares how much trouble is put up with, ``call`` gives one clip's traffic a wall clock
-and a way to end it at once, ``door`` is the only place that opens connections, ``refusals`` turns
-what comes back into our errors. ``hub`` puts the door under huggingface_hub; ``webui_api`` speaks
-the A1111-style routes; ``video`` proves that bytes are a video.
+and a way to end it at once, ``door`` is the only way out (``gate`` says where to, ``exchange`` opens
+the connections, ``pace`` how often), ``refusals`` turns what comes back into our errors, ``breaker``
+leaves a dead service alone. ``hub`` puts the door under huggingface_hub; ``webui_api`` and
+``webui_work`` speak the A1111-style routes; ``video`` proves that bytes are a video.
 
 The HTTP library is the one huggingface_hub brings (httpx up to its 1.x, httpx2 since), because its
 client must be of that library anyway: a second one would be a second set of time-outs, proxies,
-certificates and bugs. Both have the same names, and only ``door.http_library`` knows which it is.
+certificates and bugs. Both have the same names, and only ``library`` knows which it is.
 """
