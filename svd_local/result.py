@@ -178,7 +178,7 @@ class Clip:
             "device": self.device,
             "speed": self.speed,
             "frames": self.frames,
-            "fps": self.fps,
+            "fps": _whole(self.fps),
             "width": self.width,
             "height": self.height,
             "duration_s": None if self.duration_s is None else round(self.duration_s, 3),
@@ -195,6 +195,11 @@ class Clip:
             "fingerprint": self.fingerprint,
             "files": self.files.to_json(),
         }
+
+
+def _whole(value: float | None) -> float | None:
+    """7 rather than 7.0, as a person would write it."""
+    return int(value) if value is not None and value == int(value) else value
 
 
 def _text(path: Path | None) -> str | None:
