@@ -1,0 +1,418 @@
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from svd_local.engine import download
+from svd_local.errors import (
+    Cancelled,
+    CheckpointBroken,
+    CheckpointGated,
+    CheckpointUnavailable,
+    CheckpointUnknown,
+    InvalidRequest,
+    OutOfMemory,
+    TierFailed,
+    TierUnavailable,
+)
+from svd_local.keyframe.types import Keyframe
+from svd_local.request import ClipRequest
+from svd_local.result import Progress
+from svd_local.tiers import gpus, local
+from svd_local.tiers.base import Job, Monitor, Tier
+from svd_local.tiers.gpus import Gpu, list_gpus
+from svd_local.tiers.local import LocalTier
+
+GPU = Gpu("NVIDIA Testing 9000", 24 * 2**30, 23 * 2**30, "999.1")
+TINY: dict[str, Any] = {"checkpoint": "tiny-svd", "device": "cpu", "steps": 1, "size": (64, 64)}
+
+
+@pytest.fixture(autouse=True)
+def _no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One models folder with ``tiny-svd`` for all workers of a run: making it is atomic."""
+    import torch
+
+    from svd_local.engine import tiny
+
+    torch.set_num_threads(1)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    tiny.ensure(shared / "tiny-models")
+    return shared / "tiny-models"
+
+
+@pytest.fixture
+def tier(tiny_models: Path) -> Iterator[LocalTier]:
+    made = LocalTier(models_dir=tiny_models)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU and a torch that can use it, as far as can be told without torch."""
+    monkeypatch.setattr(gpus, "list_gpus", lambda: [GPU])
+    monkeypatch.setattr(local, "list_gpus", lambda: [GPU])
+    monkeypatch.setattr(gpus, "version", lambda _: "2.13.0+cu130")
+
+
+def job_of(tier: Tier, request: ClipRequest, **options: Any) -> Job:
+    """What a generator would give the tier."""
+    plan = tier.plan(request)
+    if plan.parameters["seed"] is None:
+        plan = plan.seeded(7)
+    image = Image.linear_gradient("L").resize(plan.size).convert("RGB")
+    return Job(request, plan, (Keyframe(image, "0" * 64, "picture"),), Monitor(**options))
+
+
+def frames_of(tier: Tier, job: Job) -> np.ndarray[Any, Any]:
+    return np.concatenate(list(tier.generate(job).chunks))
+
+
+def test_it_is_a_tier() -> None:
+    made: Tier = LocalTier(models_dir=Path("models"))
+
+    assert made.id == "local"
+    made.close()
+
+
+def test_frames_equal_the_bare_pipelines(tier: LocalTier, tiny_models: Path) -> None:
+    import torch
+    from diffusers import StableVideoDiffusionPipeline
+
+    request = ClipRequest(prompt="x", seed=5, fps=8, motion=90, noise=0.1, **TINY)
+    job = job_of(tier, request)
+    bare = StableVideoDiffusionPipeline.from_pretrained(
+        tiny_models / "tiny-svd", use_safetensors=True
+    )
+    pictures = bare(
+        job.keyframes[0].image,
+        width=64,
+        height=64,
+        num_frames=14,
+        num_inference_steps=1,
+        fps=8,
+        motion_bucket_id=90,
+        noise_aug_strength=0.1,
+        generator=torch.Generator().manual_seed(5),
+    ).frames[0]
+
+    made = tier.generate(job)
+
+    expected = np.stack([np.asarray(picture) for picture in pictures])
+    assert np.array_equal(np.concatenate(list(made.chunks)), expected)
+    assert (made.count, made.width, made.height) == (14, 64, 64)
+    assert made.memory is not None
+    assert made.memory.plan == "resident"
+    assert made.ran == {"precision": "float32", "decode_chunk": 14}
+    seconds = made.timings.to_json()
+    assert {name for name, value in seconds.items() if value} == {
+        "load_s",
+        "encode_image_s",
+        "denoise_s",
+        "decode_s",
+    }
+
+
+def test_the_networks_stay_loaded_until_another_checkpoint_is_asked_for(
+    tier: LocalTier, tiny_models: Path, tmp_path: Path
+) -> None:
+    stages: list[str] = []
+
+    def tell(progress: Progress) -> None:
+        stages.append(progress.stage)
+
+    request = ClipRequest(prompt="x", seed=1, **TINY)
+    first = frames_of(tier, job_of(tier, request, progress=tell))
+    again = frames_of(tier, job_of(tier, request, progress=tell))
+    assert stages.count("load") == 1
+
+    other = request.model_copy(update={"checkpoint": str(tiny_models / "tiny-svd")})
+    frames_of(tier, job_of(tier, other, progress=tell))
+    assert stages.count("load") == 2
+
+    tier.close()
+    after = frames_of(tier, job_of(tier, request, progress=tell))
+    assert stages.count("load") == 3
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, after)
+
+
+def test_the_plan_is_made_without_files_or_torch(tmp_path: Path) -> None:
+    request = ClipRequest(
+        prompt="x", checkpoint="tiny-svd", device="cpu", frames=40, quality="fast"
+    )
+
+    plan = LocalTier(models_dir=tmp_path / "models").plan(request)
+
+    assert plan.size == plan.output_size == (256, 144)
+    assert plan.parameters["frames"] == 25
+    assert (plan.parameters["steps"], plan.parameters["schedule"]) == (10, "align-your-steps")
+    assert [(c.field, c.to) for c in plan.corrections] == [("frames", 25)]
+    assert (plan.checkpoint, plan.engine, plan.device) == ("tiny-svd", "reference", "cpu")
+    assert plan.synthetic
+    assert plan.warnings == ()
+    assert not (tmp_path / "models").exists()
+
+
+def test_what_changes_pixels_is_in_the_fingerprint(tier: LocalTier) -> None:
+    printed = dict(tier.plan(ClipRequest(prompt="x", **TINY)).fingerprint)
+
+    assert printed.pop("checkpoint").startswith("tiny-svd:")
+    versions = printed.pop("versions")
+    assert set(versions) == {"torch", "diffusers", "transformers"}
+    assert printed == {
+        "tier": "local",
+        "engine": "reference",
+        "device": "cpu",
+        "precision": "float32",
+        "decode_chunk": 14,
+    }
+
+
+def test_an_engine_this_version_lacks_is_corrected(tier: LocalTier) -> None:
+    plan = tier.plan(ClipRequest(prompt="x", engine="fused", **TINY))
+
+    [correction] = plan.corrections
+    assert (correction.field, correction.from_, correction.to) == ("engine", "fused", "reference")
+    assert plan.engine == "reference"
+
+
+@pytest.mark.parametrize("speed", ["cached", "fp8", "distilled"])
+def test_a_speed_this_version_lacks_is_refused(tier: LocalTier, speed: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        tier.plan(ClipRequest.of(prompt="x", speed=speed, **TINY))
+
+    assert refused.value.field == "speed"
+    assert refused.value.hint == "Write exact."
+
+
+def test_a_size_that_is_not_native_is_warned_of(tier: LocalTier) -> None:
+    [warning] = tier.plan(ClipRequest(prompt="x", **TINY)).warnings
+
+    assert "native 256x144" in warning
+
+
+@pytest.mark.parametrize("by", ["request", "setting"])
+def test_too_small_a_budget_is_refused_by_the_plan(tiny_models: Path, by: str) -> None:
+    setting, asked = (None, 2**20) if by == "request" else (2**20, None)
+    tier = LocalTier(models_dir=tiny_models, vram_budget=setting)
+
+    with pytest.raises(
+        InvalidRequest, match="1MiB is too little for 14 frames at 64x64"
+    ) as refused:
+        tier.plan(ClipRequest(prompt="x", vram_budget=asked, **TINY))
+
+    assert refused.value.field == "vram_budget"
+    assert "Allow at least" in refused.value.hint
+
+
+def test_a_budget_leads_to_a_smaller_placement(tier: LocalTier) -> None:
+    tight = ClipRequest(prompt="x", seed=1, vram_budget=45 * 2**20, **TINY)
+    roomy = tight.model_copy(update={"vram_budget": None})
+
+    made = tier.generate(job_of(tier, tight))
+
+    assert made.memory is not None
+    assert made.memory.plan == "model-offload"
+    assert made.memory.budget_bytes == 45 * 2**20
+    assert (made.memory.predicted_peak_bytes or 0) <= 45 * 2**20
+    assert np.array_equal(np.concatenate(list(made.chunks)), frames_of(tier, job_of(tier, roomy)))
+
+
+def test_without_a_gpu_it_is_unavailable_and_says_what_to_do(tier: LocalTier) -> None:
+    request = ClipRequest(prompt="x", checkpoint="tiny-svd")
+
+    here = tier.availability(request)
+
+    assert not here.available
+    assert "GPU" in here.reason
+    assert "--device cpu" in here.hint
+    assert not here.leaves_machine
+    with pytest.raises(TierUnavailable):
+        tier.plan(request)
+
+
+def test_on_the_cpu_when_asked(tier: LocalTier) -> None:
+    here = tier.availability(ClipRequest(prompt="x", **TINY))
+
+    assert (here.available, here.reason) == (True, "checkpoint tiny-svd, on the CPU as asked")
+
+
+def test_status_asks_without_a_request(tier: LocalTier, gpu: None) -> None:
+    nothing = tier.availability()
+    set_up = LocalTier(models_dir=Path("nowhere"), default_checkpoint="synthetic:svd")
+
+    assert not nothing.available
+    assert "models pull svd-xt" in nothing.hint
+    assert set_up.availability().reason == "checkpoint synthetic:svd, on NVIDIA Testing 9000"
+
+
+def test_a_torch_without_cuda_is_no_gpu(
+    tier: LocalTier, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "version", lambda _: "2.13.0+cpu")
+
+    here = tier.availability(ClipRequest(prompt="x", checkpoint="tiny-svd"))
+
+    assert not here.available
+    assert "built without CUDA" in here.reason
+
+
+def test_a_gpu_that_is_hidden_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert list_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("svd-tx", CheckpointUnknown),
+        ("svd", CheckpointUnavailable),
+        ("somebody/fine-tune", CheckpointUnavailable),
+    ],
+)
+def test_a_checkpoint_that_was_named_is_not_replaced_by_another_tier(
+    tier: LocalTier, name: str, error: type[CheckpointUnavailable]
+) -> None:
+    request = ClipRequest(prompt="x", checkpoint=name)
+
+    for ask in (tier.availability, tier.plan):
+        with pytest.raises(error) as refused:
+            ask(request)
+        assert not refused.value.falls_through
+        assert refused.value.exit_status == 3
+
+
+def test_without_a_name_another_tier_may_serve(tmp_path: Path, gpu: None) -> None:
+    tier = LocalTier(models_dir=tmp_path)
+    request = ClipRequest(prompt="x")
+
+    assert not tier.availability(request).available
+    with pytest.raises(CheckpointUnavailable) as missing:
+        tier.plan(request)
+    assert missing.value.falls_through
+
+
+def test_a_default_that_is_broken_stops_all_the_same(tmp_path: Path, gpu: None) -> None:
+    (tmp_path / "svd").mkdir()
+    tier = LocalTier(models_dir=tmp_path, default_checkpoint="svd")
+
+    with pytest.raises(CheckpointBroken) as broken:
+        tier.plan(ClipRequest(prompt="x"))
+
+    assert not broken.value.falls_through
+
+
+def test_with_leave_a_missing_checkpoint_is_pulled(
+    tmp_path: Path, tiny_models: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    asked: list[tuple[str, str | None]] = []
+
+    def fetch(name: str, models_dir: Path, *, token: str | None) -> None:
+        asked.append((name, token))
+        shutil.copytree(tiny_models / "tiny-svd", models_dir / name)
+
+    monkeypatch.setattr(download, "pull", fetch)
+    tier = LocalTier(models_dir=tmp_path, allow_download=True, token="secret")
+
+    assert tier.availability(ClipRequest(prompt="x")).available
+    plan = tier.plan(ClipRequest(prompt="x", checkpoint="svd"))
+
+    assert asked == [("svd", "secret")]
+    assert plan.checkpoint == "svd"
+
+
+@pytest.mark.parametrize(("named", "falls_through"), [("svd-xt-1.1", False), (None, True)])
+def test_a_gated_one_says_so(
+    tmp_path: Path,
+    gpu: None,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str | None,
+    falls_through: bool,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise CheckpointGated("gated")
+
+    monkeypatch.setattr(download, "pull", refuse)
+    tier = LocalTier(models_dir=tmp_path, allow_download=True)
+
+    with pytest.raises(CheckpointGated) as gated:
+        tier.plan(ClipRequest(prompt="x", checkpoint=named))
+
+    assert gated.value.falls_through == falls_through
+
+
+def test_an_unknown_name_is_never_looked_up_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "pull", lambda *_, **__: pytest.fail("asked the hub"))
+    tier = LocalTier(models_dir=tmp_path, allow_download=True)
+
+    with pytest.raises(CheckpointUnknown):
+        tier.plan(ClipRequest(prompt="x", checkpoint="svd-tx", device="cpu"))
+
+
+def test_cancelled_between_steps_the_next_clip_is_the_same(tier: LocalTier) -> None:
+    request = ClipRequest(prompt="x", seed=1, **{**TINY, "steps": 3})
+    before = frames_of(tier, job_of(tier, request))
+    seen: list[Progress] = []
+
+    def enough() -> bool:
+        return any(step.stage == "denoise" and step.done == 1 for step in seen)
+
+    with pytest.raises(Cancelled):
+        tier.generate(job_of(tier, request, progress=seen.append, cancelled=enough))
+
+    assert [(s.stage, s.done, s.total) for s in seen][-1] == ("denoise", 1, 3)
+    assert np.array_equal(frames_of(tier, job_of(tier, request)), before)
+
+
+def test_a_surprise_is_a_failure_with_its_cause(
+    tier: LocalTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def surprise(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("our bug")
+
+    monkeypatch.setattr("svd_local.engine.reference.render", surprise)
+
+    with pytest.raises(TierFailed, match="our bug") as failed:
+        tier.generate(job_of(tier, ClipRequest(prompt="x", **TINY)))
+
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
+    assert not failed.value.falls_through
+
+
+def test_out_of_memory_keeps_its_type(tier: LocalTier, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def run_out(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("injected")
+
+    monkeypatch.setattr("svd_local.engine.reference.render", run_out)
+
+    with pytest.raises(OutOfMemory) as failed:
+        tier.generate(job_of(tier, ClipRequest(prompt="x", **TINY)))
+
+    assert failed.value.falls_through
+
+
+def test_the_seed_decides_the_clip(tier: LocalTier) -> None:
+    request = ClipRequest(prompt="x", **TINY)
+    job = job_of(tier, request)
+    other = dataclasses.replace(job, plan=job.plan.seeded(8))
+
+    assert not np.array_equal(frames_of(tier, job), frames_of(tier, other))
