@@ -37,7 +37,7 @@ def test_the_file_map_is_the_tree() -> None:
     package = {
         f"svd_local/{path.name}{'/' if path.is_dir() else ''}"
         for path in (ROOT / "svd_local").iterdir()
-        if path.name not in {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
+        if path.name[0] not in "_." and path.name != "py.typed"
     }
     assert {path for path in mapped if path.startswith("svd_local/")} == package | {"svd_local/"}
 
