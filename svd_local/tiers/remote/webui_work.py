@@ -13,6 +13,7 @@ from svd_local.tiers.base import Job, Monitor
 from svd_local.tiers.remote.call import Call, Over, supervise
 from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.gate import Gate
+from svd_local.tiers.remote.library import trust
 from svd_local.tiers.remote.pace import Pace
 from svd_local.tiers.remote.policy import Policy
 from svd_local.tiers.remote.webui_api import WebUIApi, as_base64, svd_arguments
@@ -46,6 +47,7 @@ class Way:
         Raises:
             TierBusy: no answer in time. Otherwise as ``Door.send``.
         """
+        trust()  # the library and the certificates are loaded before the clock runs
         call = Call(policy.deadline_s)
 
         def work() -> T:
