@@ -97,7 +97,9 @@ class Settings(BaseSettings):
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidRequest(
-                f".env cannot be read: {error}", hint="Repair or remove the file .env.", field=".env"
+                f".env cannot be read: {error}",
+                hint="Repair or remove the file .env.",
+                field=".env",
             ) from error
 
     @property
@@ -114,10 +116,8 @@ class Settings(BaseSettings):
 
     @property
     def remote_consent(self) -> bool:
-        """Whether ``auto`` may send pictures to the Hugging Face tier."""
-        return self.hugging_face_token is not None or (
-            self.allow_remote and self.hf_token is not None
-        )
+        """Whether ``auto`` may send pictures to the Hugging Face tier, should there be any token."""
+        return self.hugging_face_token is not None or self.allow_remote
 
     @property
     def hub_token(self) -> str | None:

@@ -74,7 +74,7 @@ def test_a_bad_value_is_refused_by_the_variables_name(
     [
         ({}, False),
         ({"HF_TOKEN": "hf_a"}, False),
-        ({"SVD_LOCAL_ALLOW_REMOTE": "1"}, False),
+        ({"SVD_LOCAL_ALLOW_REMOTE": "1"}, True),
         ({"HF_TOKEN": "hf_a", "SVD_LOCAL_ALLOW_REMOTE": "1"}, True),
         ({"HUGGING_FACE_TOKEN": "hf_a"}, True),
     ],

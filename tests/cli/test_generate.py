@@ -17,7 +17,7 @@ Svd = Callable[..., tuple[int, Document]]
 
 
 @pytest.fixture(autouse=True)
-def _media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(tmp_path / "media"))
     monkeypatch.setenv("SVD_LOCAL_ENABLE_FAKE_TIER", "1")
@@ -78,7 +78,7 @@ def test_corrections_are_in_the_document(svd: Svd) -> None:
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(
-    svd: Svd, _media: Path, arguments: Sequence[str], field: str | None
+    svd: Svd, media: Path, arguments: Sequence[str], field: str | None
 ) -> None:
     status, document = _generate(svd, "--prompt", "a lesson", *arguments)
     assert status == 2
@@ -88,13 +88,13 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert document["error"]["message"]
     assert document["error"]["hint"]
     assert document["attempts"] == []
-    assert not _media.exists()
+    assert not media.exists()
 
 
-def test_neither_words_nor_a_picture(svd: Svd, _media: Path) -> None:
+def test_neither_words_nor_a_picture(svd: Svd, media: Path) -> None:
     status, document = _generate(svd)
     assert (status, document["error"]["code"]) == (2, "invalid-request")
-    assert not _media.exists()
+    assert not media.exists()
 
 
 @pytest.mark.parametrize(
@@ -108,20 +108,20 @@ def test_neither_words_nor_a_picture(svd: Svd, _media: Path) -> None:
     ],
 )
 def test_what_is_named_and_not_there(
-    svd: Svd, _media: Path, arguments: Sequence[str], code: str
+    svd: Svd, media: Path, arguments: Sequence[str], code: str
 ) -> None:
     status, document = _generate(svd, "--prompt", "a lesson", *arguments)
     assert (status, document["error"]["code"]) == (3, code)
     assert document["error"]["hint"]
-    assert not _media.exists()
+    assert not media.exists()
 
 
-def test_a_tier_that_fails(svd: Svd, _media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tier_that_fails(svd: Svd, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SVD_LOCAL_FAKE_FAILURES", "1")
     status, document = _generate(svd, "--prompt", "a", "--tier", "fake")
     assert (status, document["error"]["code"]) == (1, "tier-failed")
     assert document["attempts"][0]["outcome"] == "failed"
-    assert not list(_media.rglob("*.*4"))
+    assert not list(media.rglob("*.*4"))
 
 
 def test_a_tier_that_is_busy(svd: Svd, monkeypatch: pytest.MonkeyPatch) -> None:
