@@ -56,7 +56,7 @@ def _show_status(report: dict[str, Any]) -> None:
     console = Console()
     tiers = Table("tier", "", "why", title=f"svd-local {report['version']}", title_justify="left")
     for tier in report["tiers"]:
-        text = " ".join(part for part in (tier["reason"], tier["hint"]) if part)
+        text = ". ".join(part for part in (tier["reason"], tier["hint"]) if part)
         tiers.add_row(tier["id"], "yes" if tier["available"] else "no", text)
     console.print(tiers)
     rest = Table("what", "is", show_header=False)

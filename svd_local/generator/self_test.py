@@ -66,7 +66,7 @@ def _try(
     tier = next(tier for tier in tiers if tier.id == name)
     here = tier.availability(request)
     if not here.available:
-        detail = " ".join(part for part in (here.reason, here.hint) if part)
+        detail = ". ".join(part for part in (here.reason, here.hint) if part)
         return outcome("unavailable", detail, code="tier-unavailable")
     if here.leaves_machine:
         return outcome("skipped", "it is set up, but trying it would send a picture away")
