@@ -228,7 +228,7 @@ def _lettered(
     ffmpeg's filter and not numpy, because scaling happens in ffmpeg and letters must come after it;
     it also leaves the thread that makes frames alone. The blend is done before chroma is halved
     (yuv444), so that coloured letters get the same clean edges as the rest of the picture. Only
-    the box is read and blended: with a lower third it costs about 2 ms a frame at 1080p.
+    the box is read and blended: with a lower third it costs about 5 ms a frame at 1080p.
     """
     if overlay.size != size or overlay.mode != "RGBA":
         raise MediaFailed(
