@@ -122,6 +122,10 @@ def _without_device_guards() -> TorchFunctionMode:
         size = size or [round(side * scale_factor) for side in x.shape[2:]]
         return torch.empty(*x.shape[:2], *size, dtype=x.dtype, device=x.device)
 
+    def copy(x: torch.Tensor, source: torch.Tensor, **_: Any) -> torch.Tensor:
+        result: torch.Tensor = torch.ops.aten.copy_(x, source)
+        return result
+
     def set_item(x: torch.Tensor, index: Any, value: Any) -> None:
         torch.ops.aten.copy_(_indexed(x, index), value)
 
@@ -129,6 +133,7 @@ def _without_device_guards() -> TorchFunctionMode:
         torch.Tensor.__getitem__: _indexed,
         torch.Tensor.__setitem__: set_item,
         torch.Tensor.contiguous: contiguous,
+        torch.Tensor.copy_: copy,
         interpolate: enlarge,
         scaled_dot_product_attention: attention,
     }

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from svd_local.engine.fused.decoder_parts import biases, enter, leave, prepared, to_bytes
 from svd_local.engine.fused.fold_decoder import fold_decoder
+from svd_local.engine.fused.layout import as_tokens
 from svd_local.engine.fused.passes import WHOLE
-from svd_local.engine.fused.resblock import resblock
+from svd_local.engine.fused.resblock import spatial, temporal_
 from svd_local.engine.fused.streaming import Streaming, stream
 from svd_local.engine.fused.weights import DecoderWeights, map_tensors
 
@@ -97,5 +98,7 @@ def _at_once(latents: Tensor, weights: DecoderWeights) -> Tensor:
     """The last map of all frames: (1, f, h, w, c)."""
     x = enter(latents, weights)
     for layer in weights.layers:
-        x = resblock((prepared(x, layer.before),), layer.block, biases(layer.block), WHOLE)
+        block, (spatial_bias, temporal_bias) = layer.block, biases(layer.block)
+        x = spatial(prepared(x, layer.before), block.spatial, spatial_bias)
+        temporal_(as_tokens(x), block.temporal, temporal_bias, WHOLE)
     return x

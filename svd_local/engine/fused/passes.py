@@ -1,4 +1,8 @@
-"""How much is computed at once. Every choice gives the same result to rounding."""
+"""How much is computed at once. Every choice gives the same result to rounding.
+
+Spatial operations never look across frames, temporal ones never across positions, except for the
+temporal group norm, whose statistics are gathered in a pass of their own.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Frames per spatial pass and positions per temporal pass; None for all of them at once.
+    """Elements of a map that one pass takes, at least one frame or one position; None for the whole.
 
-    Spatial operations never look across frames, temporal ones never across positions, except for
-    the temporal group norm, whose statistics are gathered in a pass of their own.
+    A feed-forward makes some thirteen times as many elements on its way.
     """
 
-    frames: int | None = None
-    positions: int | None = None
+    elements: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse empty passes.
 
         Raises:
-            ValueError: a count below one.
+            ValueError: fewer elements than one.
         """
-        for name, count in (("frames", self.frames), ("positions", self.positions)):
-            if count is not None and count < 1:
-                raise ValueError(f"{name} per pass must be at least 1, not {count}")
+        if self.elements is not None and self.elements < 1:
+            raise ValueError(f"a pass takes at least 1 element, not {self.elements}")
 
-    def over_frames(self, count: int) -> list[slice]:
-        """Slices of ``count`` frames, in order."""
-        return _slices(count, self.frames)
-
-    def over_positions(self, count: int) -> list[slice]:
-        """Slices of ``count`` positions, in order."""
-        return _slices(count, self.positions)
+    def slices(self, count: int, size: int) -> list[slice]:
+        """``count`` frames or positions of ``size`` elements each, in order, as slices."""
+        step = count if self.elements is None else max(1, self.elements // size)
+        return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 WHOLE = Passes()
-
-
-def _slices(count: int, size: int | None) -> list[slice]:
-    step = count if size is None else size
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -35,10 +35,11 @@ def _halves(weight: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 def upsample(x: Tensor, weights: Upsample, size: tuple[int, int], passes: Passes) -> Tensor:
     """Enlarge (b, f, h, w, c) to (b, f, *size, out) and convolve."""
-    slices = passes.over_frames(x.shape[1])
+    channels = weights.conv.weight.shape[0]
+    slices = passes.slices(x.shape[1], size[0] * size[1] * channels)
     if len(slices) == 1:
         return _upsample(x, weights, size)
-    out = x.new_empty(*x.shape[:2], *size, weights.conv.weight.shape[0])
+    out = x.new_empty(*x.shape[:2], *size, channels)
     for chosen in slices:
         out[:, chosen] = _upsample(x[:, chosen], weights, size)
     return out

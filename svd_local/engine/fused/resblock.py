@@ -10,7 +10,6 @@ from svd_local.engine.fused.layout import (
     as_frame_rows,
     as_images,
     as_time,
-    as_tokens,
     from_images,
     from_time,
 )
@@ -31,27 +30,23 @@ if TYPE_CHECKING:
 
     from svd_local.engine.fused.norms import Scaling
     from svd_local.engine.fused.passes import Passes
-    from svd_local.engine.fused.weights import Norm, ResBlock, Residual
+    from svd_local.engine.fused.weights import Norm, Residual
 
 Biases = tuple["Tensor", "Tensor"]
 """conv1's bias with the time embedding in it, (rows, channels): spatial, temporal."""
 
 
-def resblock(
-    parts: tuple[Tensor, ...], weights: ResBlock, biases: Biases, passes: Passes
+def joined_spatial(
+    parts: tuple[Tensor, ...], weights: Residual, bias: Tensor, passes: Passes
 ) -> Tensor:
-    """A new tensor (b, f, h, w, out) from the concatenation of ``parts`` (b, f, h, w, c_i).
+    """The spatial residual (b, f, h, w, out), new, of the concatenation of ``parts`` (b, f, h, w, c_i).
 
-    The parts are joined only as far as one pass needs, and may lie on another device.
+    The parts are joined only as far as one pass needs, and all but the first may lie in host memory.
     """
-    x = _spatial(parts, weights.spatial, biases[0], passes)
-    temporal_(as_tokens(x), weights.temporal, biases[1], passes)
-    return x
-
-
-def _spatial(parts: tuple[Tensor, ...], weights: Residual, bias: Tensor, passes: Passes) -> Tensor:
     first = parts[0]
-    slices = passes.over_frames(first.shape[1])
+    _, frames, height, width, _ = first.shape
+    channels = sum(part.shape[-1] for part in parts)
+    slices = passes.slices(frames, height * width * channels)
     if len(slices) == 1:
         return spatial(_join(parts, slices[0]), weights, bias)
     out = first.new_empty(*first.shape[:4], weights.conv2.weight.shape[0])
@@ -89,7 +84,8 @@ def _normed(x: Tensor, norm: Norm) -> Tensor:
 
 def temporal_(x: Tensor, weights: Residual, bias: Tensor, passes: Passes) -> None:
     """Add the temporal residual, already scaled by its share of the mix, to (b, f, n, c) in place."""
-    slices = passes.over_positions(x.shape[2])
+    _, frames, positions, channels = x.shape
+    slices = passes.slices(positions, frames * channels)
     if len(slices) == 1:
         h = _across_clip(x, weights, bias)
         x.add_(h)

@@ -29,6 +29,7 @@ from svd_local.engine.fused.norms import (
 )
 from svd_local.engine.fused.ops import convolve
 from svd_local.engine.fused.resblock import spatial
+from svd_local.engine.fused.skips import to_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ class FrameStore:
 
     def keep(self, frame: Tensor) -> None:
         """Append a frame."""
-        self._frames.append(_to_host(frame) if self._host else frame)
+        self._frames.append(to_host(frame) if self._host else frame)
 
     def take(self, index: int) -> Tensor:
         """A frame on the device; the store forgets it."""
@@ -158,11 +159,3 @@ def _scaling(moments: list[Moments], norm: Norm) -> Scaling:
 
 def _scaled(rows: Tensor, scaling: Scaling) -> Tensor:
     return apply_silu(as_clip_rows(rows), scaling).view(rows.shape)
-
-
-def _to_host(frame: Tensor) -> Tensor:
-    import torch
-
-    pinned = torch.cuda.is_available()
-    host = torch.empty(frame.shape, dtype=frame.dtype, device="cpu", pin_memory=pinned)
-    return host.copy_(frame, non_blocking=True)

@@ -40,23 +40,26 @@ def transformer_(
     x: Tensor, weights: Transformer, constants: TransformerConstants, passes: Passes
 ) -> None:
     """Add the transformer's result to ``x`` (b, f, h, w, c) in place."""
-    tokens = _project_in(x, weights, passes)
+    _, count, height, width, _ = x.shape
+    inner = weights.proj_in.weight.shape[0]
+    frames = passes.slices(count, height * width * inner)
+    positions = passes.slices(height * width, count * inner)
+    tokens = _project_in(x, weights, frames)
     for block, (spatial, temporal) in enumerate(weights.blocks):
         spatial_bias, temporal_bias = constants.contexts[block]
-        for chosen in passes.over_frames(tokens.shape[1]):
+        for chosen in frames:
             spatial_block_(tokens[:, chosen], spatial, spatial_bias)
-        for chosen in passes.over_positions(tokens.shape[2]):
+        for chosen in positions:
             still = tokens[:, :, chosen]
             moving = still + constants.frames[:, None]
             temporal_block_(moving, temporal, temporal_bias)
             still.lerp_(moving, weights.temporal_share)
     flat = as_tokens(x)
-    for chosen in passes.over_frames(tokens.shape[1]):
+    for chosen in frames:
         flat[:, chosen] += linear(tokens[:, chosen], weights.proj_out)
 
 
-def _project_in(x: Tensor, weights: Transformer, passes: Passes) -> Tensor:
-    slices = passes.over_frames(x.shape[1])
+def _project_in(x: Tensor, weights: Transformer, slices: list[slice]) -> Tensor:
     if len(slices) == 1:
         return _normed_tokens(x, weights)
     batch, frames, height, width, _ = x.shape

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from svd_local.engine.fused.conditioning import Conditioning
 from svd_local.engine.fused.fold_unet import fold_unet
 from svd_local.engine.fused.layout import from_images
-from svd_local.engine.fused.network import ResidentSkips, SkipStore, StepConstants, features
+from svd_local.engine.fused.network import StepConstants, features
 from svd_local.engine.fused.ops import conv3x3
 from svd_local.engine.fused.passes import WHOLE, Passes
+from svd_local.engine.fused.skips import ResidentSkips, SkipStore
 from svd_local.engine.fused.unknown import UnknownPart
 from svd_local.engine.fused.weights import UNetWeights, map_tensors
 
@@ -182,29 +183,40 @@ class FusedUNet:
             raise ValueError(
                 f"{latents.shape[2]} latent channels, this clip takes {clip.latent_channels}"
             )
-        x = self._conv_in(latents.to(self.dtype), image=False)
+        latents = latents.to(self.dtype)
         if self.one_by_one:
-            return self._items_apart(x, clip, step)
-        halves = clip.image.shape[0] // x.shape[0]
-        x = x.repeat(halves, 1, 1, 1, 1) + clip.image if halves > 1 else x.add_(clip.image)
-        x = features(x, self.weights, clip.at(step), self.passes, self.skips())
+            return self._items_apart(latents, clip, step)
+        x = self._features(latents, clip, step)
         if clip.guidance is not None:
             # conv_out is linear, and the halves' shares add up to one: mix its inputs, run it once.
             plain, guided = x.chunk(2)
             x = plain.lerp_(guided, clip.guidance[:, None, None, None])
         return self._conv_out(x)
 
-    def _items_apart(self, x: Tensor, clip: ClipConstants, step: int) -> Tensor:
+    def _features(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:
+        """conv_out's input, from latents that serve each equal part of the batch."""
+        batch = clip.image.shape[0]
+        return features(
+            self._conv_in(latents, image=False)
+            .repeat(batch // len(latents), 1, 1, 1, 1)
+            .add_(clip.image),
+            self.weights,
+            clip.at(step),
+            self.passes,
+            self.skips(),
+        )
+
+    def _items_apart(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:
         """One batch item after another; the guidance is mixed after conv_out, whose output is small."""
         import torch
 
         batch = clip.image.shape[0]
         results = []
         for index in range(batch):
-            alone = clip.item(index)
-            start = x[index % x.shape[0]][None] + alone.image
-            out = features(start, self.weights, alone.at(step), self.passes, self.skips())
-            results.append(self._conv_out(out))
+            video = index % len(latents)
+            x = self._features(latents[video : video + 1], clip.item(index), step)
+            results.append(self._conv_out(x))
+            del x
         y = torch.cat(results)
         if clip.guidance is None:
             return y

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
 from svd_local.engine.fused.passes import Passes
+from svd_local.engine.fused.skips import HostSkips, ResidentSkips
 from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.fused.unknown import UnknownPart
 from svd_local.engine.fused.weights import tensors
@@ -72,15 +74,16 @@ def test_folding_to_another_precision(unet_case: Any, distance: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(300, 303))
-@pytest.mark.parametrize("passes", [Passes(1, 1), Passes(3, 7), Passes(frames=2), Passes(None, 5)])
+@pytest.mark.parametrize("elements", [1, 2_000, 20_000])
+@pytest.mark.parametrize("skips", [ResidentSkips, HostSkips])
 def test_work_in_pieces_changes_nothing(
-    unet_case: Any, distance: Any, seed: int, passes: Passes
+    unet_case: Any, distance: Any, seed: int, elements: int, skips: Any
 ) -> None:
-    import dataclasses
-
     case = unet_case(seed)
     unet = FusedUNet.from_reference(case.unet)
-    pieces = dataclasses.replace(unet, passes=passes, one_by_one=bool(seed % 2))
+    pieces = dataclasses.replace(
+        unet, passes=Passes(elements), one_by_one=bool(seed % 2), skips=skips
+    )
     with torch.inference_mode():
         found = pieces.forward(case.sample, case.timestep, case.context, case.time_ids)
     assert distance(found, case.reference()) <= 1e-12
@@ -91,8 +94,6 @@ def test_work_in_pieces_changes_nothing(
 def test_a_guided_step_mixes_the_halves(
     unet_case: Any, distance: Any, videos: int, one_by_one: bool
 ) -> None:
-    import dataclasses
-
     case = unet_case(17, in_channels=8, out_channels=4)
     frames, (height, width) = 5, case.sample.shape[-2:]
     noise = torch.Generator().manual_seed(5)
@@ -149,6 +150,11 @@ def test_a_copy_on_another_device_may_leave_its_conditioning_behind(unet_case: A
     assert moved.device.type == "meta"
     assert moved.conditioning is unet.conditioning
     assert {w.device.type for w in tensors(unet.to("meta").conditioning)} == {"meta"}
+
+
+def test_a_pass_takes_something() -> None:
+    with pytest.raises(ValueError, match="not 0"):
+        Passes(0)
 
 
 class TestRefused:
