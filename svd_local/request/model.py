@@ -119,10 +119,6 @@ class ClipRequest(BaseModel):
         except ValidationError as error:
             raise _explain(error) from None
 
-    @classmethod
-    def of(cls, **fields: Any) -> Self:
-        return cls(**fields)
-
     def fingerprint(self, ran: Mapping[str, Any]) -> str:
         """SHA-256, in hex, of everything that changes the file's pixels.
 

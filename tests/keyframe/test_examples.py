@@ -16,6 +16,6 @@ def test_the_sample_lesson_is_a_request() -> None:
     picture = LESSON / fields.pop("image")
     assert open_picture(picture).size == (1600, 900)
     assert picture.stat().st_size <= 300_000
-    shown = make_keyframes(ClipRequest.of(**fields, image=picture), (256, 144))
-    drawn = make_keyframes(ClipRequest.of(**fields), (256, 144), pictures="all")
+    shown = make_keyframes(ClipRequest(**fields, image=picture), (256, 144))
+    drawn = make_keyframes(ClipRequest(**fields), (256, 144), pictures="all")
     assert [keyframe.origin for keyframe in (*shown, *drawn)] == ["picture", *["illustration"] * 3]

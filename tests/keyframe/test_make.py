@@ -28,7 +28,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 def test_a_picture_comes_before_the_words(pictures: list[Path]) -> None:
-    request = ClipRequest.of(prompt="Ladder safety", image=pictures[0])
+    request = ClipRequest(prompt="Ladder safety", image=pictures[0])
     (keyframe,) = make_keyframes(request, SIZE)
     assert keyframe.origin == "picture"
     assert keyframe.digest == hashlib.sha256(pictures[0].read_bytes()).hexdigest()
@@ -38,7 +38,7 @@ def test_a_picture_comes_before_the_words(pictures: list[Path]) -> None:
 
 def test_all_takes_every_picture_in_order(pictures: list[Path]) -> None:
     data = pictures[2].read_bytes()
-    request = ClipRequest.of(image=pictures[0], images=(pictures[1], data))
+    request = ClipRequest(image=pictures[0], images=(pictures[1], data))
     keyframes = make_keyframes(request, SIZE, pictures="all")
     colours = [keyframe.image.getpixel((9, 9)) for keyframe in keyframes]
     assert colours == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
@@ -46,12 +46,12 @@ def test_all_takes_every_picture_in_order(pictures: list[Path]) -> None:
 
 
 def test_further_pictures_alone_also_beat_the_words(pictures: list[Path]) -> None:
-    request = ClipRequest.of(prompt="Ladders", images=tuple(pictures[1:]))
+    request = ClipRequest(prompt="Ladders", images=tuple(pictures[1:]))
     assert [k.origin for k in make_keyframes(request, SIZE, pictures="all")] == ["picture"] * 2
 
 
 def test_words_alone_become_one_scene_or_three() -> None:
-    request = ClipRequest.of(prompt="Ladder safety")
+    request = ClipRequest(prompt="Ladder safety")
     first = make_keyframes(request, SIZE)
     every = make_keyframes(request, SIZE, pictures="all")
     assert [keyframe.origin for keyframe in every] == ["illustration"] * 3
@@ -61,7 +61,7 @@ def test_words_alone_become_one_scene_or_three() -> None:
 
 
 def test_none_makes_none(pictures: list[Path]) -> None:
-    request = ClipRequest.of(prompt="Ladders", image=pictures[0])
+    request = ClipRequest(prompt="Ladders", image=pictures[0])
     assert make_keyframes(request, SIZE, pictures="none") == ()
     assert source_digests(request, pictures="none")["pictures"] == []
 
@@ -73,20 +73,20 @@ def test_text_to_image_takes_the_words_where_it_is_set_up(pictures: list[Path]) 
         asked.append((words, size))
         return Image.new("RGBA", (512, 512), "purple")
 
-    request = ClipRequest.of(prompt="Ladder safety")
+    request = ClipRequest(prompt="Ladder safety")
     (keyframe,) = make_keyframes(request, SIZE, pictures="all", text2image=paint)
     assert asked == [("Ladder safety", SIZE)]
     assert keyframe.origin == "text2image"
     assert (keyframe.image.mode, keyframe.image.size) == ("RGB", SIZE)
-    with_picture = ClipRequest.of(prompt="Ladder safety", image=pictures[0])
+    with_picture = ClipRequest(prompt="Ladder safety", image=pictures[0])
     assert make_keyframes(with_picture, SIZE, text2image=paint)[0].origin == "picture"
     assert len(asked) == 1
 
 
 def test_digests_are_those_of_the_keyframes_without_making_them(pictures: list[Path]) -> None:
     for request in (
-        ClipRequest.of(prompt="Ladder safety"),
-        ClipRequest.of(image=pictures[0], images=tuple(pictures[1:])),
+        ClipRequest(prompt="Ladder safety"),
+        ClipRequest(image=pictures[0], images=tuple(pictures[1:])),
     ):
         for mode in ("first", "all"):
             made = [k.digest for k in make_keyframes(request, SIZE, pictures=mode)]
@@ -94,7 +94,7 @@ def test_digests_are_those_of_the_keyframes_without_making_them(pictures: list[P
 
 
 def test_a_changed_file_or_logo_changes_the_digests(pictures: list[Path]) -> None:
-    request = ClipRequest.of(image=pictures[0], logo=pictures[1])
+    request = ClipRequest(image=pictures[0], logo=pictures[1])
     before = source_digests(request)
     assert before["logo"] == hashlib.sha256(pictures[1].read_bytes()).hexdigest()
     Image.new("RGB", (160, 90), "pink").save(pictures[0])
@@ -107,8 +107,8 @@ def test_a_changed_file_or_logo_changes_the_digests(pictures: list[Path]) -> Non
 def test_fit_and_background_are_the_requests(tmp_path: Path) -> None:
     path = tmp_path / "tall.png"
     Image.new("RGBA", (90, 160), (0, 0, 0, 0)).save(path)
-    cropped = ClipRequest.of(image=path, background="#00ff00")
-    padded = ClipRequest.of(image=path, background="#00ff00", fit="pad")
+    cropped = ClipRequest(image=path, background="#00ff00")
+    padded = ClipRequest(image=path, background="#00ff00", fit="pad")
     assert make_keyframes(cropped, SIZE)[0].image.getpixel((3, 3)) == (0, 255, 0)
     assert make_keyframes(padded, SIZE)[0].image.getpixel((3, 3)) != (0, 255, 0)
     assert make_keyframes(padded, SIZE)[0].image.getpixel((128, 72)) == (0, 255, 0)
@@ -117,9 +117,9 @@ def test_fit_and_background_are_the_requests(tmp_path: Path) -> None:
 def test_an_error_names_the_field_the_picture_came_in(pictures: list[Path], tmp_path: Path) -> None:
     absent = tmp_path / "absent.png"
     cases = {
-        "image": ClipRequest.of(image=absent),
-        "images": ClipRequest.of(image=pictures[0], images=(absent,)),
-        "logo": ClipRequest.of(image=pictures[0], logo=absent),
+        "image": ClipRequest(image=absent),
+        "images": ClipRequest(image=pictures[0], images=(absent,)),
+        "logo": ClipRequest(image=pictures[0], logo=absent),
     }
     for field, request in cases.items():
         with pytest.raises(

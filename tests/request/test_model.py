@@ -119,7 +119,7 @@ _CHANGES: list[dict[str, Any]] = [
 def test_the_fingerprint_tells_apart_what_changes_pixels(change: dict[str, Any]) -> None:
     base = {"prompt": "a lesson", "image": "a.png"}
     ran = {"sources": ["d"], "parameters": {"seed": 1}}
-    assert ClipRequest(**base).fingerprint(ran) != ClipRequest.of(**base | change).fingerprint(ran)
+    assert ClipRequest(**base).fingerprint(ran) != ClipRequest(**base | change).fingerprint(ran)
 
 
 def test_the_fingerprint_does_not_depend_on_where_the_clip_goes() -> None:

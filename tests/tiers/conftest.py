@@ -40,7 +40,7 @@ def make_job() -> Callable[..., Job]:
 
     def make(tier: Tier, *, monitor: Monitor | None = None, **fields: Any) -> Job:
         defaults: dict[str, Any] = {"prompt": "a pump", "image": b"picture", "size": (128, 72)}
-        request = ClipRequest.of(**{**defaults, **fields})
+        request = ClipRequest(**{**defaults, **fields})
         plan = tier.plan(request)
         if plan.parameters.get("seed", 0) is None:
             plan = plan.seeded(7)

@@ -22,7 +22,7 @@ KEYFRAME = Keyframe(Image.new("RGB", (256, 144)), "0" * 64, "picture")
 
 
 def make(tier, seed=7, monitor=None, **fields):
-    request = ClipRequest.of(prompt="x", tier="fake", **fields)
+    request = ClipRequest(prompt="x", tier="fake", **fields)
     plan = tier.plan(request).seeded(seed)
     return tier.generate(Job(request, plan, (KEYFRAME,), monitor or Monitor()))
 
@@ -45,19 +45,19 @@ def test_it_must_be_enabled_on_purpose():
     tier = FakeTier(enabled=False)
     assert not tier.availability().available
     with pytest.raises(TierUnavailable) as caught:
-        tier.plan(ClipRequest.of(prompt="x"))
+        tier.plan(ClipRequest(prompt="x"))
     assert "SVD_LOCAL_ENABLE_FAKE_TIER=1" in caught.value.hint
 
 
 def test_its_clips_never_pass_for_real_ones():
-    plan = FakeTier(enabled=True).plan(ClipRequest.of(prompt="x"))
+    plan = FakeTier(enabled=True).plan(ClipRequest(prompt="x"))
     assert (plan.tier, plan.kind, plan.synthetic) == ("fake", "generated", True)
     assert plan.parameters["seed"] is None
 
 
 def test_it_plans_sizes_and_corrections_as_a_checkpoint_would():
     plan = FakeTier(enabled=True).plan(
-        ClipRequest.of(prompt="x", frames=40, size=(130, 80), resolution="720p")
+        ClipRequest(prompt="x", frames=40, size=(130, 80), resolution="720p")
     )
     assert (plan.parameters["frames"], plan.size) == (25, (128, 80))
     assert plan.output_size[1] == 720

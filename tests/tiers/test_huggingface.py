@@ -75,7 +75,7 @@ def test_only_what_was_asked_for_is_sent(hub: Scripted, make_job: JobMaker, read
     read(tier.generate(make_job(tier, fps=8, motion=20)))
     (posted,) = hub.asked("/fal-ai/vendor/motion")
     assert set(json.loads(posted.body)) == {"image_url", "prompt", "seed"}
-    plan = tier.plan(ClipRequest.of(image=b"x", fps=8, motion=20))
+    plan = tier.plan(ClipRequest(image=b"x", fps=8, motion=20))
     assert [c.field for c in plan.corrections] == ["fps", "motion"]
     assert plan.checkpoint == MODEL
 
@@ -233,20 +233,20 @@ class TestAvailability:
         return HuggingFaceTier(token, consent, MODEL)
 
     def test_a_token_with_consent_serves_auto(self) -> None:
-        may = self.tier().availability(ClipRequest.of(prompt="x"))
+        may = self.tier().availability(ClipRequest(prompt="x"))
         assert may.available
         assert may.leaves_machine
 
     def test_a_token_without_consent_serves_only_by_name(self) -> None:
         tier = self.tier(consent=False)
-        auto = tier.availability(ClipRequest.of(prompt="x"))
+        auto = tier.availability(ClipRequest(prompt="x"))
         assert not auto.available
         assert "SVD_LOCAL_ALLOW_REMOTE" in auto.hint
-        assert tier.availability(ClipRequest.of(prompt="x", tier="huggingface")).available
+        assert tier.availability(ClipRequest(prompt="x", tier="huggingface")).available
 
     @pytest.mark.parametrize("tier_name", ["auto", "huggingface"])
     def test_no_remote_forbids_it(self, tier_name: str) -> None:
-        request = ClipRequest.of(prompt="x", tier=tier_name, no_remote=True)
+        request = ClipRequest(prompt="x", tier=tier_name, no_remote=True)
         assert not self.tier().availability(request).available
 
     def test_no_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ class TestAvailability:
 
     def test_the_hubs_own_login_serves_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_login")
-        request = ClipRequest.of(prompt="x", tier="huggingface")
+        request = ClipRequest(prompt="x", tier="huggingface")
         assert self.tier(None, consent=False).availability(request).available
 
     def test_a_providers_key_is_refused_and_not_repeated(self) -> None:
@@ -265,7 +265,7 @@ class TestAvailability:
         assert not may.available
         assert "secret" not in may.reason + may.hint
         with pytest.raises(TierUnavailable):
-            self.tier("sk-secret-key").plan(ClipRequest.of(prompt="x"))
+            self.tier("sk-secret-key").plan(ClipRequest(prompt="x"))
 
     @pytest.mark.parametrize("value", ["1", "ON", "true"])
     def test_offline(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:

@@ -18,7 +18,7 @@ TIER = ImageSequenceTier()
 
 
 def request(**fields):
-    return ClipRequest.of(
+    return ClipRequest(
         **{"image": b"first", "size": (128, 72), "duration": 0.5, "tier": "image-sequence"} | fields
     )
 
@@ -46,7 +46,7 @@ def test_it_is_there_on_every_machine():
 
 
 def test_four_seconds_at_24_fps_and_native_size_unless_asked_otherwise():
-    plan = TIER.plan(ClipRequest.of(prompt="a lighthouse"))
+    plan = TIER.plan(ClipRequest(prompt="a lighthouse"))
     assert (plan.kind, plan.fps, plan.parameters["frames"]) == ("animated-stills", 24, 96)
     assert plan.output_size == (1024, 576)
     assert plan.pictures == "all"

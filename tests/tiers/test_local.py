@@ -191,7 +191,7 @@ def test_an_engine_this_version_lacks_is_corrected(tier: LocalTier) -> None:
 @pytest.mark.parametrize("speed", ["cached", "fp8", "distilled"])
 def test_a_speed_this_version_lacks_is_refused(tier: LocalTier, speed: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        tier.plan(ClipRequest.of(prompt="x", speed=speed, **TINY))
+        tier.plan(ClipRequest(prompt="x", speed=speed, **TINY))
 
     assert refused.value.field == "speed"
     assert refused.value.hint == "Write exact."

@@ -22,7 +22,7 @@ def document(request, *attempts, made_at=MADE_AT):
 
 
 def test_it_says_what_was_wanted_without_the_picture_s_bytes():
-    request = ClipRequest.of(image=b"secret pixels", title="Lesson 3", tier="huggingface")
+    request = ClipRequest(image=b"secret pixels", title="Lesson 3", tier="huggingface")
     found = document(request, BUSY)
     assert found["kind"] == "placeholder"
     assert found["request"]["title"] == "Lesson 3"
@@ -31,7 +31,7 @@ def test_it_says_what_was_wanted_without_the_picture_s_bytes():
 
 
 def test_every_attempt_is_told_with_its_reason():
-    found = document(ClipRequest.of(prompt="x"), ABSENT, BUSY)
+    found = document(ClipRequest(prompt="x"), ABSENT, BUSY)
     assert [a["tier"] for a in found["attempts"]] == ["local", "huggingface"]
     assert found["attempts"][0]["reason"] == ABSENT.reason
     assert found["attempts"][0]["retry_at"] is None
@@ -39,26 +39,26 @@ def test_every_attempt_is_told_with_its_reason():
 
 
 def test_the_time_to_retry_is_the_earliest_any_tier_named():
-    retry = document(ClipRequest.of(prompt="x"), LATER, ABSENT, BUSY)["retry"]
+    retry = document(ClipRequest(prompt="x"), LATER, ABSENT, BUSY)["retry"]
     assert (retry["after_s"], retry["tier"]) == (90.0, "huggingface")
     assert retry["at"] == "2026-03-01T12:01:30.250Z"
 
 
 def test_times_are_utc_wherever_it_was_made():
     there = MADE_AT.astimezone(timezone(timedelta(hours=-7)))
-    found = document(ClipRequest.of(prompt="x"), BUSY, made_at=there)
+    found = document(ClipRequest(prompt="x"), BUSY, made_at=there)
     assert found["made_at"] == "2026-03-01T12:00:00.250Z"
     with pytest.raises(ValueError, match="time zone"):
-        placeholder_document(ClipRequest.of(prompt="x"), (), datetime(2026, 3, 1))
+        placeholder_document(ClipRequest(prompt="x"), (), datetime(2026, 3, 1))
 
 
 def test_without_a_named_time_none_is_made_up():
-    retry = document(ClipRequest.of(prompt="x"), ABSENT)["retry"]
+    retry = document(ClipRequest(prompt="x"), ABSENT)["retry"]
     assert (retry["after_s"], retry["at"], retry["tier"]) == (None, None, None)
 
 
 def test_what_helps_begins_with_waiting_and_names_each_cause():
-    request = ClipRequest.of(prompt="x", tier="huggingface")
+    request = ClipRequest(prompt="x", tier="huggingface")
     help_ = document(request, ABSENT, BUSY)["retry"]["what_helps"]
     assert help_[0].startswith("Try huggingface again in 90 s or later")
     assert help_[1] == "Make local available: no GPU. Install a CUDA driver."
@@ -68,19 +68,19 @@ def test_what_helps_begins_with_waiting_and_names_each_cause():
 def test_a_failure_and_a_wait_without_a_time_are_told_too():
     failed = Attempt("local", "failed", "out-of-memory", "2 GiB were too little.")
     waiting = Attempt("webui", "busy", "tier-busy", "it timed out.")
-    help_ = document(ClipRequest.of(prompt="x"), failed, waiting)["retry"]["what_helps"]
+    help_ = document(ClipRequest(prompt="x"), failed, waiting)["retry"]["what_helps"]
     assert help_[0].startswith("Try webui again later")
     assert "2 GiB were too little." in help_[1]
 
 
 def test_asking_for_the_placeholder_itself_points_to_the_other_tiers():
-    retry = document(ClipRequest.of(prompt="x", tier="placeholder"))["retry"]
+    retry = document(ClipRequest(prompt="x", tier="placeholder"))["retry"]
     assert "another tier" in retry["what_helps"][0]
     assert "--tier" not in retry["command"]
 
 
 def test_the_command_asks_for_the_same_again():
-    request = ClipRequest.of(
+    request = ClipRequest(
         prompt="-ten% off; rm 'x'",
         image=Path("a picture.jpg"),
         images=(Path("/b.png"), b"bytes"),
@@ -95,7 +95,7 @@ def test_the_command_asks_for_the_same_again():
     words = shlex.split(document(request, BUSY)["retry"]["command"])
     asked = _parse(words)
     assert asked.pop("images")[1] == Path("<the picture, saved as a file>")
-    again = ClipRequest.of(**asked, images=request.images)
+    again = ClipRequest(**asked, images=request.images)
     assert again == request.model_copy(update={"image": Path("a picture.jpg").absolute()})
 
 

@@ -138,7 +138,7 @@ def test_a_data_url_is_a_picture_too(make_job: JobMaker, read: Reader) -> None:
 def test_large_files_are_painted_at_a_size_models_paint_well(make_job: JobMaker) -> None:
     with serving(WebUI()) as server:
         tier = WebUITier(server.url, policy=QUICK)
-        plan = tier.plan(ClipRequest.of(prompt="x", resolution="1080p"))
+        plan = tier.plan(ClipRequest(prompt="x", resolution="1080p"))
     width, height = plan.parameters["painted_size"]
     assert plan.output_size == (1920, 1080)
     assert (width % 8, height % 8) == (0, 0)
@@ -151,10 +151,10 @@ class TestWhatAnswers:
         with serving(WebUI("sdnext")) as server:
             tier = WebUITier(server.url, policy=QUICK)
             for _ in range(3):
-                tier.plan(ClipRequest.of(prompt="x"))
+                tier.plan(ClipRequest(prompt="x"))
             assert len(server.asked("/sdapi/v1/options")) == 1
             tier.close()
-            tier.plan(ClipRequest.of(prompt="x"))
+            tier.plan(ClipRequest(prompt="x"))
             assert len(server.asked("/sdapi/v1/options")) == 2
 
     @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ class TestWhatAnswers:
         with serving(WebUI()) as server:
             server.meet("/sdapi/v1/options", trouble, always=True)
             with pytest.raises((TierUnavailable, RemoteFailed)) as caught:
-                WebUITier(server.url).plan(ClipRequest.of(prompt="x"))
+                WebUITier(server.url).plan(ClipRequest(prompt="x"))
         assert words in caught.value.message
         assert caught.value.falls_through
 
@@ -177,14 +177,14 @@ class TestWhatAnswers:
         with serving(WebUI()) as server:
             server.meet("/sdapi/*", troubles.status(404), always=True)
             with pytest.raises(TierUnavailable) as caught:
-                WebUITier(server.url).plan(ClipRequest.of(prompt="x"))
+                WebUITier(server.url).plan(ClipRequest(prompt="x"))
         assert "--api" in caught.value.hint
 
     def test_nobody_listening(self, stopwatch: Any) -> None:
         with serving(WebUI()) as server:
             url = server.url
         with stopwatch, pytest.raises(TierUnavailable, match="cannot be reached"):
-            WebUITier(url).plan(ClipRequest.of(prompt="x"))
+            WebUITier(url).plan(ClipRequest(prompt="x"))
         assert stopwatch.seconds < 1
 
     def test_a_progress_that_fails_is_no_failure(self, make_job: JobMaker) -> None:
@@ -200,7 +200,7 @@ class TestAvailability:
         assert not may.available
         assert "STABLE_DIFFUSION_LOCAL_URL" in may.hint
         with pytest.raises(TierUnavailable):
-            WebUITier(None).plan(ClipRequest.of(prompt="x"))
+            WebUITier(None).plan(ClipRequest(prompt="x"))
 
     @pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", ""])
     def test_no_address(self, url: str) -> None:
@@ -208,14 +208,14 @@ class TestAvailability:
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:7860/", "localhost:7860", "http://[::1]:1"])
     def test_this_machine_is_not_away(self, url: str) -> None:
-        may = WebUITier(url).availability(ClipRequest.of(prompt="x", no_remote=True))
+        may = WebUITier(url).availability(ClipRequest(prompt="x", no_remote=True))
         assert may.available
         assert not may.leaves_machine
 
     def test_another_machine_is(self) -> None:
         tier = WebUITier("http://192.168.1.20:7860")
         assert tier.availability().leaves_machine
-        assert not tier.availability(ClipRequest.of(prompt="x", no_remote=True)).available
+        assert not tier.availability(ClipRequest(prompt="x", no_remote=True)).available
 
 
 class TestPassword:
@@ -233,7 +233,7 @@ class TestPassword:
     def test_a_wrong_one_is_told_with_advice(self) -> None:
         with serving(WebUI(auth="user:right")) as server:
             with pytest.raises(TierUnavailable, match="401") as caught:
-                WebUITier(server.url, "user:wrong").plan(ClipRequest.of(prompt="x"))
+                WebUITier(server.url, "user:wrong").plan(ClipRequest(prompt="x"))
             assert len(server.seen) == 1
         assert "STABLE_DIFFUSION_LOCAL_AUTH" in caught.value.hint
         assert "wrong" not in caught.value.message
@@ -242,7 +242,7 @@ class TestPassword:
         with serving(WebUI()) as server, serving(WebUI()) as other:
             server.meet("/sdapi/v1/options", troubles.redirect(other.url + "/sdapi/v1/options"))
             with pytest.raises(TierUnavailable, match="sends requests on"):
-                WebUITier(server.url, "user:secret").plan(ClipRequest.of(prompt="x"))
+                WebUITier(server.url, "user:secret").plan(ClipRequest(prompt="x"))
             assert other.seen == []
 
     def test_crossing_a_network_unencrypted_is_warned_of(
@@ -253,7 +253,7 @@ class TestPassword:
         for url, warned in (("http://10.1.2.3", True), ("https://10.1.2.3", False)):
             tier = WebUITier(url, "user:secret")
             monkeypatch.setattr(tier, "_server", lambda _: Server("Forge", "x"))
-            warnings = tier.plan(ClipRequest.of(prompt="x")).warnings
+            warnings = tier.plan(ClipRequest(prompt="x")).warnings
             assert any("unencrypted" in warning for warning in warnings) is warned
             assert "secret" not in "".join(warnings)
 

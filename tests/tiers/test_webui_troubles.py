@@ -88,7 +88,7 @@ def test_a_look_at_a_silent_server_is_short(
     with serving(WebUI("sdnext")) as server:
         server.meet(f"/sdapi/v1/{route}", troubles.hang, always=True)
         with stopwatch, pytest.raises(TierBusy):
-            WebUITier(server.url).plan(ClipRequest.of(prompt="x"))
+            WebUITier(server.url).plan(ClipRequest(prompt="x"))
     assert stopwatch.seconds < 1.3
 
 
