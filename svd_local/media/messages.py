@@ -16,7 +16,7 @@ _HEAD = 1 << 20
 _TAIL = 2000
 _TAIL_LINES = 6
 _MARKS = re.compile(r"\[[^\[\]]* @ 0x[0-9a-f]+\] ?|\[(?:warning|error|fatal|panic)\] ?")
-_CHATTER = re.compile(r"\[info\]|^\s+: ")
+_CHATTER = re.compile(r"\[info\]|^\s+: |is deprecated")
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large", re.IGNORECASE)
 
 

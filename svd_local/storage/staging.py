@@ -29,7 +29,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -67,9 +67,13 @@ class Staging:
         self._lock: Lock | None = None
         self._lengths: dict[str, int] = {}
         self._published: list[Path] = []
+        self._made: list[Path] = []
+        """The folders that were not there before, deepest first."""
 
     def __enter__(self) -> Self:
         with storing(self.target):
+            ways = (self.target, *self.target.parents)
+            self._made = [folder for folder in ways if not folder.exists()]
             self.target.mkdir(parents=True, exist_ok=True)
             self._part = Path(
                 tempfile.mkdtemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=self.target)
@@ -95,6 +99,8 @@ class Staging:
                         path.unlink(missing_ok=True)
         finally:
             self._release()
+        if error is not None:
+            self._unmake()
         if isinstance(error, OSError) and error.errno in FULL:
             raise failure(error, self.target) from error
 
@@ -185,6 +191,12 @@ class Staging:
         shutil.rmtree(away, ignore_errors=True)
         if self._lock is not None:
             self._lock.release()
+
+    def _unmake(self) -> None:
+        """Remove the folders this staging made, as far as nobody else uses them by now."""
+        with suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
 
 @contextmanager

@@ -130,6 +130,21 @@ def test_no_room_in_the_block_is_a_full_disk(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_folders_made_for_a_clip_that_failed_go_with_it(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ZeroDivisionError), Staging(tmp_path / "there" / "new" / "videos"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == []
+
+
+def test_a_folder_somebody_uses_by_now_stays(tmp_path):
+    with pytest.raises(ZeroDivisionError), Staging(tmp_path / "new" / "videos"):
+        (tmp_path / "new" / "theirs").touch()
+        raise ZeroDivisionError
+    assert names(tmp_path / "new") == ["theirs"]
+
+
 def test_other_errors_of_the_block_stay_what_they_are(tmp_path):
     with pytest.raises(ConnectionResetError), Staging(tmp_path):
         raise ConnectionResetError(errno.ECONNRESET, "reset")
