@@ -192,14 +192,12 @@ def gather(
     with WeakFileLock(draft.with_name(draft.name + ".lock")):
         if _is_current(offer):
             return
-        if not draft.exists() and offer.folder.exists():
-            offer.folder.rename(draft)
         _require_room(offer)
         counter = _Counter(offer.total_bytes, on_progress)
         for file in offer.files:
             counter.file = file.name
             target = draft / file.name
-            if matches(target, file):
+            if _is_here(file, offer.folder / file.name, target):
                 counter(file.size)
             else:
                 target.unlink(missing_ok=True)
@@ -285,6 +283,24 @@ def _is_current(offer: Offer) -> bool:
     if read_lock(offer.folder).get("commit") != offer.commit:
         return False
     return all(matches(offer.folder / file.name, file) for file in offer.files)
+
+
+def _is_here(file: RemoteFile, installed: Path, target: Path) -> bool:
+    """Whether the draft has ``file``, from an earlier pull or from what is installed now.
+
+    What is installed stays in use until the draft takes its place.
+    """
+    if matches(target, file):
+        return True
+    if not matches(installed, file):
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(installed)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(installed, target)
+    return True
 
 
 def _require_room(offer: Offer) -> None:

@@ -11,7 +11,8 @@ elements of the working precision unless said otherwise:
     frames      three copies in fp32 while they become bytes
 
 Each phase needs its own; a placement's peak is the largest phase with the weights that lie on the
-device during it. The counts are of live tensors: a GPU adds half a gigabyte of its own.
+device during it. The counts are of live tensors, as torch measures them; what a GPU needs beside
+is added where a peak is compared with what there is.
 """
 
 from __future__ import annotations
@@ -51,17 +52,17 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One way to run: where the weights lie, how many frames are decoded at once, its peak in bytes."""
+    """One way to run: where the weights lie, how many frames are decoded at once, its peak in bytes
+    of live tensors.
+    """
 
     placement: Placement
     decode_chunk: int
     peak_bytes: int
 
 
-def predict(
-    placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize: int, on_gpu: bool
-) -> int:
-    """Bytes of device memory at the peak of one clip."""
+def predict(placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize: int) -> int:
+    """Bytes of live tensors on the device at the peak of one clip."""
     unet, vae, image_encoder = (
         count * itemsize
         for count in (sizes.unet_parameters, sizes.vae_parameters, sizes.image_encoder_parameters)
@@ -81,7 +82,7 @@ def predict(
         peak = max(image_encoder + vae + upcast + encoding, unet + vae + steps, vae + decoding)
     else:
         peak = 2 * sizes.largest_tensor * itemsize + max(encoding, steps, decoding)
-    return peak + (GPU_OVERHEAD if on_gpu else 0)
+    return peak
 
 
 def ladder(
@@ -101,7 +102,7 @@ def ladder(
         sizes: the checkpoint's.
         sampling: the clip's; its ``decode_chunk`` is kept unless ``allow_approximate``.
         itemsize: bytes of an element in the working precision.
-        on_gpu: whether the GPU's own needs count.
+        on_gpu: whether the GPU's own needs count beside the tensors.
         free: bytes of device memory that can be had now; None where that does not bound anything.
         total: bytes of device memory there are; None likewise.
         budget: most bytes the user allows.
@@ -111,31 +112,35 @@ def ladder(
         InvalidRequest: the budget is below the smallest rung; says the least that would do.
         OutOfMemory: the device as a whole is.
     """
-    rungs = tuple(_rungs(sizes, sampling, itemsize, on_gpu, allow_approximate))
+    rungs = tuple(_rungs(sizes, sampling, itemsize, allow_approximate))
+    overhead = GPU_OVERHEAD if on_gpu else 0
     smallest = min(rungs, key=lambda rung: rung.peak_bytes)
-    if budget is not None and smallest.peak_bytes > budget:
+    least = smallest.peak_bytes + overhead
+    if budget is not None and least > budget:
         raise InvalidRequest(
             f"vram_budget: {_mib(budget)} is too little for {_clip(sampling)}",
-            hint=f"Allow at least {_mib(smallest.peak_bytes)}"
+            hint=f"Allow at least {_mib(least)}"
             + ("" if allow_approximate else ", or add --allow-approximate")
             + ", or ask for fewer frames or a smaller size.",
             field="vram_budget",
         )
-    if total is not None and smallest.peak_bytes > total:
+    if total is not None and least > total:
         raise OutOfMemory(
-            f"{_clip(sampling)} needs about {_mib(smallest.peak_bytes)} of GPU memory at least, "
+            f"{_clip(sampling)} needs about {_mib(least)} of GPU memory at least, "
             f"this GPU has {_mib(total)}",
             hint="Ask for fewer frames or a smaller size"
             + ("." if allow_approximate else ", or add --allow-approximate."),
         )
     limit = min((value for value in (free, budget) if value is not None), default=None)
-    fitting = (at for at, rung in enumerate(rungs) if limit is None or rung.peak_bytes <= limit)
+    fitting = (
+        at for at, rung in enumerate(rungs) if limit is None or rung.peak_bytes + overhead <= limit
+    )
     first = next(fitting, rungs.index(smallest))
     return tuple(rung for rung in rungs[first:] if rung.peak_bytes <= rungs[first].peak_bytes)
 
 
 def _rungs(
-    sizes: Sizes, sampling: Sampling, itemsize: int, on_gpu: bool, allow_approximate: bool
+    sizes: Sizes, sampling: Sampling, itemsize: int, allow_approximate: bool
 ) -> Iterator[Rung]:
     """Every rung, exact ones first, each group from the fastest to the smallest."""
     chunks = [sampling.decode_chunk]
@@ -144,7 +149,7 @@ def _rungs(
     for chunk in chunks:
         chunked = dataclasses.replace(sampling, decode_chunk=chunk)
         for placement in PLACEMENTS:
-            peak = predict(placement, sizes, chunked, itemsize=itemsize, on_gpu=on_gpu)
+            peak = predict(placement, sizes, chunked, itemsize=itemsize)
             yield Rung(placement, chunk, peak)
 
 

@@ -9,6 +9,7 @@ import gc
 from typing import TYPE_CHECKING, Literal
 
 from svd_local.engine.architecture import COMPONENTS
+from svd_local.engine.quiet import no_chatter
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +27,13 @@ def place(pipeline: StableVideoDiffusionPipeline, placement: Placement, device: 
 
     ``device`` may be ``cpu``: the hooks are then the same and the memory saved is none.
     """
-    if placement == "resident":
-        pipeline.to(device)
-    elif placement == "model-offload":
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        _offload_layers(pipeline, device)
+    with no_chatter():
+        if placement == "resident":
+            pipeline.to(device)
+        elif placement == "model-offload":
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            _offload_layers(pipeline, device)
 
 
 def clear(pipeline: StableVideoDiffusionPipeline, dtype: torch.dtype | None = None) -> None:
@@ -49,7 +51,8 @@ def clear(pipeline: StableVideoDiffusionPipeline, dtype: torch.dtype | None = No
             registry.remove_hook(hook, recurse=True)
         network.to("cpu")
     if dtype is not None and pipeline.vae.dtype != dtype:
-        pipeline.vae.to(dtype=dtype)
+        with no_chatter():
+            pipeline.vae.to(dtype=dtype)
     empty_cache()
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from svd_local.engine.quiet import no_chatter
 from svd_local.engine.values import (
     Check,
     Rendered,
@@ -54,7 +54,7 @@ def render(
     """
     import torch
 
-    with _watched(pipeline, sampling, report, check) as watch, _expected_warnings():
+    with _watched(pipeline, sampling, report, check) as watch, no_chatter():
         frames = pipeline(
             image,
             width=sampling.width,
@@ -176,16 +176,6 @@ def _watched(
         yield watch
     finally:
         del pipeline.prepare_latents, pipeline.decode_latents, pipeline.vae.decode
-
-
-@contextlib.contextmanager
-def _expected_warnings() -> Iterator[None]:
-    """Numpy deprecates how diffusers' scheduler hands it tensors; nobody here can act on that."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning
-        )
-        yield
 
 
 def _now(pipeline: StableVideoDiffusionPipeline) -> float:

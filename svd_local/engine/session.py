@@ -114,11 +114,6 @@ class Session:
             self.close()
         return dataclasses.replace(made, notes=(note, *made.notes))
 
-    def least_bytes(self, sampling: Sampling) -> int:
-        """Device memory the smallest exact placement is predicted to need, in bytes."""
-        rungs = self._ladder(sampling, self._usual, None, allow_approximate=False, bounded=False)
-        return min(rung.peak_bytes for rung in rungs)
-
     def close(self) -> None:
         """Drop the networks and give the device's memory back."""
         if self._pipeline is not None:
@@ -213,11 +208,9 @@ class Session:
         precision: Precision,
         budget: int | None,
         allow_approximate: bool,
-        *,
-        bounded: bool = True,
     ) -> tuple[Rung, ...]:
         self._sizes = self._sizes or sizes_of(self.checkpoint)
-        free, total = self._device_memory() if bounded else (None, None)
+        free, total = self._device_memory()
         return ladder(
             self._sizes,
             sampling,
@@ -243,7 +236,7 @@ class Session:
             return None
         import torch
 
-        return int(torch.cuda.max_memory_reserved(self.device))
+        return int(torch.cuda.max_memory_allocated(self.device))
 
     def _bad(self, what: str) -> str:
         return f"checkpoint {self.checkpoint.name} made unusable frames: {what}"

@@ -263,6 +263,21 @@ def test_a_damaged_installation_is_repaired_with_what_is_damaged(hub: Hub, model
     assert verify(pulled, checksums=True) == []
 
 
+def test_an_update_that_fails_leaves_what_was_installed(
+    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pull("svd", models, endpoint=hub.endpoint)
+    (hub.folder / UNET).write_bytes((hub.folder / UNET).read_bytes()[::-1])
+    hub.wrong = {UNET}
+    monkeypatch.setattr(f"{__name__}.COMMIT", "6" * 40)
+
+    with pytest.raises(CheckpointBroken):
+        pull("svd", models, endpoint=hub.endpoint)
+
+    assert resolve("svd", models) == before
+    assert verify(before, checksums=True) == []
+
+
 def test_bytes_that_arrive_damaged_are_thrown_away(hub: Hub, models: Path) -> None:
     hub.wrong = {UNET}
 
