@@ -102,9 +102,10 @@ def _attend_over_frames_(x: Tensor, normed: Tensor, weights: Attention, bias: Te
     for item in range(x.shape[0]):
         heads = qkv[item].view(frames, positions, 3, weights.heads, -1)
         query, key, value = heads.permute(2, 1, 3, 0, 4).unbind(0)
-        mixed = attend(query, key, value).transpose(1, 2).reshape(positions, frames, -1)
+        # The result's memory is ordered as the query's is, so this costs no copy either.
+        mixed = attend(query, key, value).permute(2, 0, 1, 3).reshape(frames, positions, -1)
         row = bias[item if bias.shape[0] > 1 else 0]
-        x[item] += product(mixed, weights.out.weight, row).transpose(0, 1)
+        x[item].add_(product(mixed, weights.out.weight, row))
 
 
 def _add_with_bias_(x: Tensor, y: Tensor, affine: Affine, bias: Tensor) -> None:
