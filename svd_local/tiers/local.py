@@ -16,6 +16,7 @@ from svd_local.engine.memory import ladder
 from svd_local.engine.session import Made, Session
 from svd_local.engine.sizes import sizes_of
 from svd_local.engine.values import Sampling
+from svd_local.engine.verify import require_whole
 from svd_local.errors import (
     CheckpointUnavailable,
     InvalidRequest,
@@ -76,23 +77,28 @@ class LocalTier:
         """Whether there is a GPU (or the CPU was asked for) and a checkpoint; torch is not loaded.
 
         Raises:
-            CheckpointUnavailable: the request names a checkpoint that cannot be had. What was named
-                is not replaced by something else, so this does not fall through.
+            CheckpointUnavailable: the request names a checkpoint that cannot be had, or the one it
+                would run on is damaged. Neither falls through: nothing else silently stands in for
+                what was named, or hides that an installation needs repair.
         """
+        named = None if request is None else request.checkpoint
+        on_cpu = request is not None and request.device == "cpu"
+        missing = None if on_cpu else no_cuda()
+        if missing is not None and named is None:
+            # Whatever state the checkpoints are in: nothing here would use them.
+            return Availability(False, missing, _CPU_HINT)
         try:
             checkpoint = self._checkpoint(request)
+            require_whole(checkpoint)
             have = f"checkpoint {checkpoint.name}"
         except CheckpointUnavailable as error:
-            named = None if request is None else request.checkpoint
             if self._repo_to_pull(error, named or self._default_checkpoint) is None:
-                if named is not None:
+                if request is not None and not error.falls_through:
                     raise
                 return Availability(False, error.message, error.hint)
             have = "the checkpoint would be downloaded"
-        device = "auto" if request is None else request.device
-        if device == "cpu":
+        if on_cpu:
             return Availability(True, f"{have}, on the CPU as asked")
-        missing = no_cuda()
         if missing is not None:
             return Availability(False, missing, _CPU_HINT)
         return Availability(True, f"{have}, on {list_gpus()[0].name}")
@@ -112,6 +118,7 @@ class LocalTier:
                 field="speed",
             )
         checkpoint = self._checkpoint(request, pull=True)
+        require_whole(checkpoint)
         device = _device(request)
         native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
         parameters, corrections = generated_parameters(request, native)

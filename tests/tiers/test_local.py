@@ -315,6 +315,37 @@ def test_a_default_that_is_broken_stops_all_the_same(tmp_path: Path, gpu: None) 
     assert not broken.value.falls_through
 
 
+def test_a_damaged_one_stops_before_any_work_and_status_says_so(
+    tmp_path: Path, tiny_models: Path, gpu: None
+) -> None:
+    import shutil
+
+    shutil.copytree(tiny_models / "tiny-svd", tmp_path / "svd")
+    (tmp_path / "svd" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    tier = LocalTier(models_dir=tmp_path)
+
+    for ask in (tier.availability, tier.plan):
+        with pytest.raises(CheckpointBroken, match="vae has no safetensors weights") as broken:
+            ask(ClipRequest(prompt="x"))
+        assert not broken.value.falls_through
+    here = tier.availability()
+    assert not here.available
+    assert "vae has no safetensors weights" in here.reason
+    assert here.hint == "Run: svd-local models pull svd"
+
+
+def test_without_a_gpu_a_damaged_one_stands_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "svd-xt").mkdir()
+    tier = LocalTier(models_dir=tmp_path)
+
+    here = tier.availability(ClipRequest(prompt="x"))
+
+    assert not here.available
+    assert "GPU" in here.reason
+    with pytest.raises(CheckpointBroken):
+        tier.availability(ClipRequest(prompt="x", checkpoint="svd-xt"))
+
+
 def test_with_leave_a_missing_checkpoint_is_pulled(
     tmp_path: Path, tiny_models: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
