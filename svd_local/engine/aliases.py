@@ -22,10 +22,7 @@ class Published:
     bytes_fp16: int = 4_510_000_000
 
 
-_LICENCE = (
-    "Stability AI's own terms for this checkpoint (research and non-commercial use are free; "
-    "commercial use depends on them): read them before use"
-)
+_LICENCE = "Stability AI terms, community or non-commercial: read them before any commercial use"
 
 PUBLISHED: dict[str, Published] = {
     entry.alias: entry

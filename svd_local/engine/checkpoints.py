@@ -203,10 +203,10 @@ def _named(name: str, models_dir: Path) -> Checkpoint:
             raise _no_checkpoint(name, folder)
     if repo is None:
         raise _unknown(name, "is not known")
-    gated = " Accept its licence on the hub first." if published and published.gated else ""
+    gated = "; accept its licence on the hub first" if published and published.gated else ""
     raise CheckpointUnavailable(
         f"checkpoint {name} is not installed",
-        hint=f"Run: svd-local models pull {name}.{gated}",
+        hint=f"Run: svd-local models pull {name}{gated}",
         field="checkpoint",
     )
 
