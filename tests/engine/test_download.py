@@ -1,9 +1,7 @@
 """Pulls from a hub on the loopback, through the real huggingface_hub."""
 
-import hashlib
 import http.server
 import json
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.model_hub import REPO, Handler, Hub
 
 from svd_local.engine import download
 from svd_local.engine.checkpoints import resolve
@@ -27,101 +26,7 @@ from svd_local.errors import (
 
 Make = Callable[..., Path]
 
-REPO = "stabilityai/stable-video-diffusion-img2vid"
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
-COMMIT = "5" * 40
-
-
-class Hub:
-    """What the server answers with, and what it was asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state = "open"
-        self.cut_after: dict[str, int] = {}
-        """Bytes after which the connection breaks, for each further request of a file."""
-        self.wrong: set[str] = set()
-        """Files that arrive damaged."""
-        self.ignores_ranges = False
-        self.requests: list[tuple[str, str | None, str | None]] = []
-        self.endpoint = ""
-
-    def asked_for(self, name: str) -> list[str | None]:
-        return [span for path, span, _ in self.requests if path.endswith(f"{COMMIT}/{name}")]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    hub: Hub
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        span, token = self.headers.get("Range"), self.headers.get("Authorization")
-        self.hub.requests.append((path, span, token))
-        if self.hub.state == "missing" or REPO not in path:
-            self.refuse(404, "RepoNotFound")
-        elif self.hub.state == "busy":
-            self.refuse(503, "")
-        elif path.startswith("/api/models/"):
-            self.reply(200, json.dumps(self.listing()).encode())
-        elif self.hub.state == "gated" and token != "Bearer accepted":
-            self.refuse(403, "GatedRepo")
-        else:
-            self.serve(path.partition(f"/resolve/{COMMIT}/")[2], span)
-
-    def listing(self) -> dict[str, Any]:
-        siblings = []
-        for path in sorted(self.hub.folder.rglob("*")):
-            if path.is_file():
-                name = path.relative_to(self.hub.folder).as_posix()
-                data = path.read_bytes()
-                entry: dict[str, Any] = {"rfilename": name, "size": len(data)}
-                if path.suffix in (".safetensors", ".bin"):
-                    digest = hashlib.sha256(data).hexdigest()
-                    entry["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 130}
-                else:
-                    blob = b"blob %d\0" % len(data) + data
-                    entry["blobId"] = hashlib.sha1(blob).hexdigest()
-                siblings.append(entry)
-        return {
-            "id": REPO,
-            "sha": COMMIT,
-            "siblings": siblings,
-            "gated": "auto" if self.hub.state == "gated" else False,
-            "private": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": [],
-            "cardData": {"license": "other", "license_name": "some-terms"},
-        }
-
-    def serve(self, name: str, span: str | None) -> None:
-        data = (self.hub.folder / name).read_bytes()
-        if name in self.hub.wrong:
-            data = data[:-1] + bytes([data[-1] ^ 1])
-        start = 0
-        if span and not self.hub.ignores_ranges:
-            match = re.fullmatch(r"bytes=(\d+)-", span)
-            assert match is not None
-            start = int(match[1])
-        body = data[start:]
-        cut = self.hub.cut_after.pop(name, None)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body if cut is None else body[:cut])
-
-    def refuse(self, status: int, code: str) -> None:
-        self.reply(status, b"", {"X-Error-Code": code} if code else {})
-
-    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
 
 
 @pytest.fixture
@@ -178,7 +83,7 @@ def test_a_pull_fetches_what_is_needed_and_no_more(hub: Hub, models: Path) -> No
         "image_encoder/model.fp16.safetensors",
         "svd_local.lock.json",
     }
-    assert (pulled.name, pulled.repo, pulled.commit) == ("svd", REPO, COMMIT)
+    assert (pulled.name, pulled.repo, pulled.commit) == ("svd", REPO, hub.commit)
     assert verify(pulled, checksums=True) == []
     [offer] = offers
     assert offer.total_bytes == offer.missing_bytes == progress[-1][0] == progress[-1][1]
@@ -258,18 +163,16 @@ def test_a_damaged_installation_is_repaired_with_what_is_damaged(hub: Hub, model
 
     pulled = pull("svd", models, endpoint=hub.endpoint)
 
-    fetched = [path.rpartition(f"{COMMIT}/")[2] for path, *_ in hub.requests[1:]]
+    fetched = [path.rpartition(f"{hub.commit}/")[2] for path, *_ in hub.requests[1:]]
     assert fetched == [UNET]
     assert verify(pulled, checksums=True) == []
 
 
-def test_an_update_that_fails_leaves_what_was_installed(
-    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_update_that_fails_leaves_what_was_installed(hub: Hub, models: Path) -> None:
     before = pull("svd", models, endpoint=hub.endpoint)
     (hub.folder / UNET).write_bytes((hub.folder / UNET).read_bytes()[::-1])
     hub.wrong = {UNET}
-    monkeypatch.setattr(f"{__name__}.COMMIT", "6" * 40)
+    hub.commit = "6" * 40
 
     with pytest.raises(CheckpointBroken):
         pull("svd", models, endpoint=hub.endpoint)
@@ -387,17 +290,15 @@ def test_names_that_lead_out_of_the_folder_are_never_taken(
 
     pull("svd", models, endpoint=hub.endpoint)
 
-    asked = [path.rpartition(f"{COMMIT}/")[2] for path, *_ in hub.requests]
+    asked = [path.rpartition(f"{hub.commit}/")[2] for path, *_ in hub.requests]
     assert "model_index.json" in asked
     assert not {"x.json", "escape.json", "abs.json", "c.json"} & {Path(name).name for name in asked}
 
 
-def test_a_commit_that_moved_on_replaces_the_old_one(
-    hub: Hub, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_that_moved_on_replaces_the_old_one(hub: Hub, models: Path) -> None:
     before = pull("svd", models, endpoint=hub.endpoint).revision
     (hub.folder / "scheduler" / "scheduler_config.json").write_text('{"newer": 1}')
-    monkeypatch.setattr(f"{__name__}.COMMIT", "6" * 40)
+    hub.commit = "6" * 40
 
     pulled = pull("svd", models, endpoint=hub.endpoint)
 
