@@ -24,6 +24,7 @@ from svd_local.engine.values import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
@@ -61,7 +62,7 @@ def render(
             height=sampling.height,
             num_frames=sampling.frames,
             num_inference_steps=sampling.steps,
-            sigmas=_sigmas(sampling),
+            sigmas=sigmas_of(sampling),
             min_guidance_scale=sampling.guidance[0],
             max_guidance_scale=sampling.guidance[1],
             fps=sampling.fps,
@@ -77,14 +78,12 @@ def render(
 
 def _finish(frames: torch.Tensor, image: Image, watch: _Watch) -> Rendered:
     """The pipeline's float frames (frames, 3, height, width) as bytes, as its own ``pil`` rounds."""
-    import numpy as np
     import torch
 
     if not bool(torch.isfinite(frames).all()):
         raise UnusableFrames("the decoder gave NaN")
     pixels = (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    if pixels.max() <= _BLACK and np.asarray(image).max() > _NOT_BLACK:
-        raise UnusableFrames("every frame is black")
+    refuse_black(pixels, image)
     ended = time.perf_counter()
     return Rendered(
         pixels,
@@ -94,7 +93,19 @@ def _finish(frames: torch.Tensor, image: Image, watch: _Watch) -> Rendered:
     )
 
 
-def _sigmas(sampling: Sampling) -> list[float] | None:
+def refuse_black(pixels: np.ndarray[Any, np.dtype[np.uint8]], image: Image) -> None:
+    """Look at finished frames.
+
+    Raises:
+        UnusableFrames: all of them are black, and the picture is not.
+    """
+    import numpy as np
+
+    if pixels.max() <= _BLACK and np.asarray(image).max() > _NOT_BLACK:
+        raise UnusableFrames("every frame is black")
+
+
+def sigmas_of(sampling: Sampling) -> list[float] | None:
     """The ten-step schedule made for SVD ("Align Your Steps", arXiv 2404.14507), as diffusers has it.
 
     Raises:

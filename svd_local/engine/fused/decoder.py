@@ -82,8 +82,12 @@ class FusedDecoder:
         Yields:
             uint8 (height, width, 3) on the latents' device, rounded as the pipeline rounds.
         """
-        for picture in self._pictures(latents * (1 / self.scaling_factor)):
+        for picture in self.pictures(latents):
             yield to_bytes(picture)
+
+    def pictures(self, latents: Tensor) -> Iterator[Tensor]:
+        """As `pixels`, but before rounding: (1, 1, height, width, 3), about -1 to 1."""
+        return self._pictures(latents * (1 / self.scaling_factor))
 
     def _pictures(self, latents: Tensor) -> Iterator[Tensor]:
         import torch

@@ -1,0 +1,197 @@
+"""One clip by the fused engine, from the picture to bytes.
+
+The picture is encoded by the pipeline's own networks with the pipeline's own noise; the loop and the
+decoder are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from svd_local.engine.fused.decoder import FusedDecoder
+from svd_local.engine.fused.decoder_parts import to_bytes
+from svd_local.engine.fused.denoise import denoise, guidance_ramp
+from svd_local.engine.fused.unet import FusedUNet
+from svd_local.engine.quiet import no_chatter
+from svd_local.engine.reference import refuse_black, sigmas_of
+from svd_local.engine.values import (
+    Check,
+    Rendered,
+    Report,
+    Sampling,
+    UnusableFrames,
+    ignore_check,
+    ignore_report,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import StableVideoDiffusionPipeline
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The two networks that a clip's time goes into, folded."""
+
+    unet: FusedUNet
+    decoder: FusedDecoder
+
+    @classmethod
+    def from_pipeline(
+        cls, pipeline: StableVideoDiffusionPipeline, dtype: torch.dtype | None = None
+    ) -> Fused:
+        """Fold a loaded pipeline that has no hooks. Weights that need no folding share its memory.
+
+        Raises:
+            UnknownPart: some part of it is of a kind whose arithmetic is not known here; the
+                reference engine can still run it.
+        """
+        return cls(
+            FusedUNet.from_reference(pipeline.unet, dtype),
+            FusedDecoder.from_reference(pipeline.vae, dtype),
+        )
+
+
+def render(
+    pipeline: StableVideoDiffusionPipeline,
+    fused: Fused,
+    image: Image,
+    sampling: Sampling,
+    *,
+    report: Report = ignore_report,
+    check: Check = ignore_check,
+) -> Rendered:
+    """One clip from ``image`` (RGB, of the sampling's size); what the reference makes, to rounding.
+
+    ``sampling.decode_chunk`` is the reference's: here all frames are decoded together.
+
+    Raises:
+        UnknownPart: the image encoder gave more than one token.
+        UnusableFrames: NaN, or black frames from a picture that is not.
+        Exception: whatever ``report`` and ``check`` raise.
+    """
+    import torch
+
+    check()
+    report("encode-image", 0, 0)
+    started = time.perf_counter()
+
+    def on_step(done: int, total: int) -> None:
+        check()
+        report("denoise", done, total)
+
+    with torch.inference_mode(), no_chatter():
+        start = _start(pipeline, fused.unet, image, sampling)
+        encoded = _now(fused)
+        check()
+        report("denoise", 0, sampling.steps)
+        latents = denoise(
+            fused.unet,
+            pipeline.scheduler,
+            guidance=guidance_ramp(*sampling.guidance, sampling.frames),
+            num_inference_steps=sampling.steps,
+            sigmas=sigmas_of(sampling),
+            on_step=on_step,
+            **start,
+        )
+        if not bool(torch.isfinite(latents).all()):
+            raise UnusableFrames("the denoiser gave NaN")
+        denoised = _now(fused)
+        pixels = _decoded(fused.decoder, latents[0], sampling, report, check)
+    refuse_black(pixels, image)
+    return Rendered(
+        pixels,
+        encode_image_s=encoded - started,
+        denoise_s=denoised - encoded,
+        decode_s=time.perf_counter() - denoised,
+    )
+
+
+def _start(
+    pipeline: StableVideoDiffusionPipeline, unet: FusedUNet, image: Image, sampling: Sampling
+) -> dict[str, Tensor]:
+    """What `denoise` begins with, the noise drawn in the pipeline's order."""
+    import torch
+    from diffusers.utils.torch_utils import randn_tensor
+
+    device = pipeline._execution_device
+    generator = torch.Generator("cpu").manual_seed(sampling.seed)
+    embeddings = pipeline._encode_image(image, device, 1, False)
+    dtype = embeddings.dtype
+    picture = pipeline.video_processor.preprocess(
+        image, height=sampling.height, width=sampling.width
+    ).to(device)
+    noise = randn_tensor(picture.shape, generator=generator, device=device, dtype=picture.dtype)
+    picture = picture + sampling.noise * noise
+    with _encoder_as_wide_as_needed(pipeline.vae) as wide:
+        image_latents = pipeline.vae.encode(picture.to(wide)).latent_dist.mode().to(dtype)
+    scale = pipeline.vae_scale_factor
+    shape = (
+        1,
+        sampling.frames,
+        pipeline.unet.config.in_channels // 2,
+        sampling.height // scale,
+        sampling.width // scale,
+    )
+    return {
+        "latents": randn_tensor(shape, generator=generator, device=device, dtype=dtype),
+        "image_latents": image_latents,
+        "image_embeddings": embeddings,
+        # The model was told fps - 1 in training.
+        "added_time_ids": torch.tensor(
+            [[sampling.fps - 1, sampling.motion, sampling.noise]], dtype=dtype, device=device
+        ),
+    }
+
+
+@contextlib.contextmanager
+def _encoder_as_wide_as_needed(vae: Any) -> Iterator[torch.dtype]:
+    """The VAE's encoder in the type it may run in, and back; its decoder stays as it is."""
+    import torch
+
+    parts = (vae.encoder, vae.quant_conv)
+    dtype = vae.quant_conv.weight.dtype
+    if dtype != torch.float16 or not vae.config.force_upcast:
+        yield dtype
+        return
+    try:
+        for part in parts:
+            part.to(torch.float32)
+        yield torch.float32
+    finally:
+        for part in parts:
+            part.to(dtype)
+
+
+def _decoded(
+    decoder: FusedDecoder, latents: Tensor, sampling: Sampling, report: Report, check: Check
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    import torch
+
+    check()
+    report("decode", 0, sampling.frames)
+    frames = []
+    for done, picture in enumerate(decoder.pictures(latents), start=1):
+        if not bool(torch.isfinite(picture).all()):
+            raise UnusableFrames("the decoder gave NaN")
+        frames.append(to_bytes(picture).cpu())
+        check()
+        report("decode", done, sampling.frames)
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = torch.stack(frames).numpy()
+    return pixels
+
+
+def _now(fused: Fused) -> float:
+    """Seconds, after everything queued on the GPU is done."""
+    import torch
+
+    if fused.unet.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,159 @@
+"""A whole clip by the fused engine against the reference, on the tiny checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from svd_local.engine import reference
+from svd_local.engine.fused.render import Fused, render
+from svd_local.engine.values import Sampling, UnusableFrames
+
+SAMPLING = Sampling(
+    seed=7,
+    frames=8,
+    fps=7,
+    steps=25,
+    schedule="karras",
+    motion=127,
+    noise=0.02,
+    guidance=(1.0, 3.0),
+    width=128,
+    height=72,
+    decode_chunk=8,
+)
+
+
+@pytest.fixture(scope="module")
+def fused(tiny_pipeline: Any) -> Fused:
+    return Fused.from_pipeline(tiny_pipeline)
+
+
+@pytest.fixture
+def image(picture: Image.Image) -> Image.Image:
+    return picture.resize((SAMPLING.width, SAMPLING.height))
+
+
+def same_within_a_grey_level(found: Any, wanted: Any) -> float:
+    """Share of values at most one apart."""
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype == np.uint8
+    return float((np.abs(found.astype(int) - wanted.astype(int)) <= 1).mean())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"guidance": (1.0, 1.0), "steps": 5, "frames": 3},
+        {"guidance": (1.5, 2.5), "steps": 10, "schedule": "align-your-steps", "seed": 3},
+    ],
+)
+def test_a_clip_equals_the_references(
+    tiny_pipeline: Any, fused: Fused, image: Image.Image, changes: dict[str, Any]
+) -> None:
+    sampling = dataclasses.replace(SAMPLING, **changes)
+    sampling = dataclasses.replace(sampling, decode_chunk=sampling.frames)
+    found = render(tiny_pipeline, fused, image, sampling).frames
+    wanted = reference.render(tiny_pipeline, image, sampling).frames
+    assert same_within_a_grey_level(found, wanted) >= 0.999
+    assert np.ptp(found) > 50
+
+
+def test_progress_is_told_and_the_phases_timed(
+    tiny_pipeline: Any, fused: Fused, image: Image.Image
+) -> None:
+    sampling = dataclasses.replace(SAMPLING, steps=3, frames=2)
+    told: list[tuple[str, int, int]] = []
+    rendered = render(
+        tiny_pipeline, fused, image, sampling, report=lambda *event: told.append(event)
+    )
+    assert told == [
+        ("encode-image", 0, 0),
+        *(("denoise", step, 3) for step in range(4)),
+        *(("decode", frame, 2) for frame in range(3)),
+    ]
+    assert min(rendered.encode_image_s, rendered.denoise_s, rendered.decode_s) > 0
+
+
+@pytest.mark.parametrize("stage", ["encode-image", "denoise", "decode"])
+def test_it_can_be_stopped_anywhere(
+    tiny_pipeline: Any, fused: Fused, image: Image.Image, stage: str
+) -> None:
+    class StopIt(Exception):
+        pass
+
+    reached: list[str] = []
+
+    def check() -> None:
+        if stage in reached:
+            raise StopIt
+
+    sampling = dataclasses.replace(SAMPLING, steps=2, frames=2)
+    with pytest.raises(StopIt):
+        render(
+            tiny_pipeline,
+            fused,
+            image,
+            sampling,
+            report=lambda stage, done, total: reached.append(stage),
+            check=check,
+        )
+    assert reached[-1] == stage
+    assert render(tiny_pipeline, fused, image, sampling).frames.shape == (2, 72, 128, 3)
+
+
+def test_nan_is_found_before_it_becomes_bytes(
+    tiny_pipeline: Any, fused: Fused, image: Image.Image
+) -> None:
+    sampling = dataclasses.replace(SAMPLING, steps=1, frames=2)
+    norm = dataclasses.replace(
+        fused.unet.weights.norm_out, weight=fused.unet.weights.norm_out.weight * torch.nan
+    )
+    unet = dataclasses.replace(
+        fused.unet, weights=dataclasses.replace(fused.unet.weights, norm_out=norm)
+    )
+    with pytest.raises(UnusableFrames, match="denoiser"):
+        render(tiny_pipeline, dataclasses.replace(fused, unet=unet), image, sampling)
+    conv = fused.decoder.weights.conv_out
+    assert conv.bias is not None
+    conv = dataclasses.replace(conv, bias=conv.bias * torch.nan)
+    decoder = dataclasses.replace(
+        fused.decoder, weights=dataclasses.replace(fused.decoder.weights, conv_out=conv)
+    )
+    with pytest.raises(UnusableFrames, match="decoder"):
+        render(tiny_pipeline, dataclasses.replace(fused, decoder=decoder), image, sampling)
+
+
+def test_the_half_precision_vae_is_widened_for_the_picture_only(
+    tiny_pipeline: Any,
+) -> None:
+    """In fp16 the encoder runs in fp32, and has its own type again afterwards, also after an error."""
+    from svd_local.engine.fused.render import _encoder_as_wide_as_needed
+
+    class Broken(Exception):
+        pass
+
+    vae = copy.deepcopy(tiny_pipeline.vae)
+    vae.half()
+    decoder_weight = vae.decoder.conv_in.weight
+    types = []
+
+    def broken() -> None:
+        with _encoder_as_wide_as_needed(vae) as dtype:
+            types.append(dtype)
+            types.extend(weight.dtype for weight in vae.encoder.parameters())
+            assert vae.decoder.conv_in.weight is decoder_weight
+            assert decoder_weight.dtype == torch.float16
+            raise Broken
+
+    with pytest.raises(Broken):
+        broken()
+    assert set(types) == {torch.float32}
+    assert {weight.dtype for weight in vae.parameters()} == {torch.float16}
