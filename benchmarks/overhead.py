@@ -54,6 +54,8 @@ def main() -> None:
 
 def measure(folder: Path, *, runs: int, steps: int) -> dict[str, Any]:
     """``runs`` pairs after one unmeasured pair, by turns; everything is written below ``folder``."""
+    import torch
+
     picture = folder / "picture.png"
     draw_picture().save(picture)
     generate, close = prepare_ours(folder, picture, steps)
@@ -93,9 +95,10 @@ def measure(folder: Path, *, runs: int, steps: int) -> dict[str, Any]:
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
             "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             "python": platform.python_version(),
-            "system": platform.platform(),
+            "system": platform.system(),
         },
         "versions": {name: version(name) for name in _LIBRARIES},
     }
