@@ -1,0 +1,86 @@
+"""Rewrite the README's figures from ``benchmarks/results/``; a test sees that they are current.
+
+python scripts/measured.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->\n"
+
+Row = tuple[str, str]
+
+
+def startup(result: dict[str, Any]) -> Row:
+    seconds = result["seconds"]
+    figures = (
+        f"{seconds['help']['median']:.2f} s, an empty Python {seconds['empty']['median']:.2f} s"
+    )
+    return "`svd-local --help`, start to end", figures
+
+
+def overhead(result: dict[str, Any]) -> Row:
+    added = result["overhead_s"]
+    what = (
+        f"what is added around the pipeline call and the bare encode "
+        f"(tiny checkpoint on the CPU, {result['steps']} steps, median of {added['n']})"
+    )
+    return what, f"{added['median']:.2f} s a clip ({added['min']:.2f} to {added['max']:.2f})"
+
+
+def image_sequence(result: dict[str, Any]) -> Row:
+    ours, theirs = result["ours"], result["moviepy"]
+    what = (
+        "a 4 s zoom at 1080p and 24 fps, from a picture to the MP4, against MoviePy "
+        f"{result['versions']['moviepy']} at the same x264 setting"
+    )
+    figures = (
+        f"{ours['median_s']:.1f} s against {theirs['median_s']:.1f} s "
+        f"({result['times_faster']:.1f} x), {ours['peak_rss_bytes'] / 1e6:.0f} MB with ffmpeg"
+    )
+    return what, figures
+
+
+def flops(result: dict[str, Any]) -> Row:
+    step, decode = result["step"], result["decode"]
+    what = f"work of the fused engine against diffusers, counted, {result['frames']} frames at full size"
+    figures = (
+        f"{step['fused'] / 1e12:.1f} of {step['reference'] / 1e12:.1f} TFLOP a step, "
+        f"{decode['fused'] / 1e12:.1f} of {decode['reference'] / 1e12:.1f} TFLOP a decode"
+    )
+    return what, figures
+
+
+TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
+    "startup.json": startup,
+    "overhead.json": overhead,
+    "image_sequence.json": image_sequence,
+    "flops.json": flops,
+}
+
+
+def section() -> str:
+    """The table of all results there are, each row with the file it comes from."""
+    lines = ["| what | measured | from |", "|---|---|---|"]
+    for name, row in TABLE.items():
+        what, figures = row(json.loads((RESULTS / name).read_text(encoding="utf-8")))
+        lines.append(f"| {what} | {figures} | [{name}](benchmarks/results/{name}) |")
+    return "\n".join(lines) + "\n"
+
+
+def rewritten(text: str) -> str:
+    """The README with its figures replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{section()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
