@@ -139,9 +139,13 @@ def test_folders_made_for_a_clip_that_failed_go_with_it(tmp_path):
 
 
 def test_a_folder_somebody_uses_by_now_stays(tmp_path):
-    with pytest.raises(ZeroDivisionError), Staging(tmp_path / "new" / "videos"):
-        (tmp_path / "new" / "theirs").touch()
-        raise ZeroDivisionError
+    def fail_beside_somebody_else() -> None:
+        with Staging(tmp_path / "new" / "videos"):
+            (tmp_path / "new" / "theirs").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_beside_somebody_else()
     assert names(tmp_path / "new") == ["theirs"]
 
 
