@@ -9,7 +9,7 @@ from svd_local.engine.fused.decoder_parts import biases, enter, leave, prepared,
 from svd_local.engine.fused.fold_decoder import fold_decoder
 from svd_local.engine.fused.layout import as_tokens
 from svd_local.engine.fused.passes import WHOLE
-from svd_local.engine.fused.resblock import spatial, temporal_
+from svd_local.engine.fused.resblock import joined_spatial, temporal_
 from svd_local.engine.fused.streaming import Streaming, stream
 from svd_local.engine.fused.weights import DecoderWeights, map_tensors
 
@@ -103,6 +103,6 @@ def _at_once(latents: Tensor, weights: DecoderWeights) -> Tensor:
     x = enter(latents, weights)
     for layer in weights.layers:
         block, (spatial_bias, temporal_bias) = layer.block, biases(layer.block)
-        x = spatial(prepared(x, layer.before), block.spatial, spatial_bias)
+        x = joined_spatial((prepared(x, layer.before),), block.spatial, spatial_bias, WHOLE)
         temporal_(as_tokens(x), block.temporal, temporal_bias, WHOLE)
     return x

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Elements of a map that one pass takes, at least one frame or one position; None for the whole.
+    """Elements of a map that one pass takes, at least one frame or one position.
 
     A feed-forward makes some thirteen times as many elements on its way.
     """
 
-    elements: int | None = None
+    elements: int
 
     def __post_init__(self) -> None:
         """Refuse empty passes.
@@ -24,13 +24,14 @@ class Passes:
         Raises:
             ValueError: fewer elements than one.
         """
-        if self.elements is not None and self.elements < 1:
+        if self.elements < 1:
             raise ValueError(f"a pass takes at least 1 element, not {self.elements}")
 
     def slices(self, count: int, size: int) -> list[slice]:
         """``count`` frames or positions of ``size`` elements each, in order, as slices."""
-        step = count if self.elements is None else max(1, self.elements // size)
+        step = max(1, self.elements // size)
         return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-WHOLE = Passes()
+WHOLE = Passes(2**31 - 1)
+"""As much at once as GPU kernels can index, which is everything but the decoder's largest maps."""
