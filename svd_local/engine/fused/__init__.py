@@ -3,9 +3,12 @@
 Equal to the reference to rounding, for every model of diffusers' classes; what it does not know it
 refuses with `UnknownPart`.
 
-- `weights`, `fold_parts`, `fold_unet`, `fold_decoder`: from diffusers' modules to folded weights
+- `unknown`, `weights`, `fold_parts`, `fold_unet`, `fold_decoder`: from diffusers' modules to weights
 - `conditioning`: what is constant within a clip
-- `layout`, `ops`, `statistics`, `resample`, `resblock`, `transformer`: the operations
+- `layout`, `ops`, `norms`, `resample`, `resblock`, `transformer`: the operations
 - `network`, `unet`, `denoise`: the UNet, and the denoising loop
-- `passes`: how much is computed at once
+- `decoder_parts`, `decoder`, `streaming`: latents to frames, at once or in little memory
+- `render`: a whole clip
+- `passes`, `skips`: how much is computed at once, and where what waits is kept
+- `counting`: work and memory at full size without a GPU
 """

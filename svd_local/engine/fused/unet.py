@@ -111,7 +111,7 @@ class FusedUNet:
         return self.weights.conv_in.weight.device
 
     def to(self, device: torch.device | str, *, conditioning: bool = True) -> FusedUNet:
-        """A copy on another device; its conditioning stays behind unless asked for."""
+        """A copy on another device, its conditioning with it or left where it is."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device)

@@ -157,6 +157,33 @@ def test_a_pass_takes_something() -> None:
         Passes(0)
 
 
+def test_a_model_whose_offload_hooks_were_taken_off_is_plain_again(unet_case: Any) -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+
+    unet = unet_case(1).unet
+    add_hook_to_module(unet.conv_in, ModelHook())
+    with pytest.raises(UnknownPart, match="conv_in"):
+        FusedUNet.from_reference(unet)
+    remove_hook_from_module(unet.conv_in)
+    FusedUNet.from_reference(unet)
+
+
+def test_a_step_is_one_graph_to_the_compiler(unet_case: Any) -> None:
+    case = unet_case(8)
+    unet = FusedUNet.from_reference(case.unet)
+    clip = unet.prepare(
+        image_latents=case.sample[:, :, 4:],
+        image_embeddings=case.context,
+        added_time_ids=case.time_ids,
+        timesteps=case.timestep[None],
+        num_frames=case.sample.shape[1],
+    )
+    latents = case.sample[:, :, :4]
+    compiled = torch.compile(lambda x: unet.step(x, clip, 0), backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.equal(compiled(latents), unet.step(latents, clip, 0))
+
+
 class TestRefused:
     def test_an_adapter(self, unet_case: Any) -> None:
         class LoraLinear(torch.nn.Linear):
@@ -238,3 +265,16 @@ class TestRefused:
         )
         with pytest.raises(ValueError, match="5 latent channels"):
             unet.step(case.sample[:, :, :5], clip, 0)
+
+    def test_guidance_without_its_other_half(self, unet_case: Any) -> None:
+        case = unet_case(3)
+        assert len(case.sample) == 1
+        with pytest.raises(ValueError, match="unconditional"):
+            FusedUNet.from_reference(case.unet).prepare(
+                image_latents=case.sample[:, :, 4:],
+                image_embeddings=case.context,
+                added_time_ids=case.time_ids,
+                timesteps=case.timestep[None],
+                num_frames=case.sample.shape[1],
+                guidance=torch.linspace(1, 3, case.sample.shape[1]),
+            )
