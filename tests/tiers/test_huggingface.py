@@ -194,10 +194,12 @@ def test_the_temporary_file_goes_when_reading_is_cancelled(
 
 def test_others_keep_their_own_client_for_the_hub(hub: Scripted, make_job: JobMaker) -> None:
     import huggingface_hub
+    from huggingface_hub.utils import _http
 
     from svd_local.tiers.remote.library import http_library
 
     library = http_library()
+    before = _http._GLOBAL_CLIENT_FACTORY  # put back below: there is no public way to ask for it
     asked: list[str] = []
 
     def elsewhere(request: object) -> object:
@@ -216,7 +218,7 @@ def test_others_keep_their_own_client_for_the_hub(hub: Scripted, make_job: JobMa
         assert answer.request.headers["x-own"] == "1"
         assert asked == ["https://huggingface.co/api/whoami"]
     finally:
-        huggingface_hub.set_client_factory(library.Client)
+        huggingface_hub.set_client_factory(before)
 
 
 def test_progress_is_a_sign_of_life(hub: Scripted, make_job: JobMaker) -> None:
