@@ -22,7 +22,7 @@ _STAGES = {
 
 @contextmanager
 def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
-    """A progress callback that draws one line per stage; None where nobody is looking."""
+    """A progress callback that draws a line for the stage at hand; None where nobody is looking."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -48,16 +48,15 @@ def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
         console=Console(stderr=True),
         transient=True,
     )
-    tasks: dict[str, TaskID] = {}
+    drawn: dict[str, TaskID] = {}
 
     def show(progress: Progress) -> None:
-        known = tasks.get(progress.stage)
-        text = f"{label}{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
-        total = progress.total or None
-        if known is None:
-            tasks[progress.stage] = bars.add_task(text, total=total, completed=progress.done)
-        else:
-            bars.update(known, description=text, total=total, completed=progress.done)
+        if progress.stage not in drawn:
+            for _ in range(len(drawn)):
+                bars.remove_task(drawn.popitem()[1])
+            text = f"{label}{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
+            drawn[progress.stage] = bars.add_task(text, total=progress.total or None)
+        bars.update(drawn[progress.stage], completed=progress.done, total=progress.total or None)
 
     with bars:
         yield show
