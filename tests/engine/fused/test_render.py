@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 
 from svd_local.engine import reference
+from svd_local.engine.fused.passes import Passes
 from svd_local.engine.fused.render import Fused, render
+from svd_local.engine.fused.skips import HostSkips
+from svd_local.engine.fused.streaming import Streaming
 from svd_local.engine.values import Sampling, UnusableFrames
 
 SAMPLING = Sampling(
@@ -64,6 +67,19 @@ def test_a_clip_equals_the_references(
     wanted = reference.render(tiny_pipeline, image, sampling).frames
     assert same_within_a_grey_level(found, wanted) >= 0.999
     assert np.ptp(found) > 50
+
+
+def test_a_clip_in_little_memory_is_the_same_clip(
+    tiny_pipeline: Any, fused: Fused, image: Image.Image
+) -> None:
+    sampling = dataclasses.replace(SAMPLING, steps=6, frames=5)
+    small = Fused(
+        dataclasses.replace(fused.unet, passes=Passes(4_000), one_by_one=True, skips=HostSkips),
+        dataclasses.replace(fused.decoder, streaming=Streaming(host=True)),
+    )
+    found = render(tiny_pipeline, small, image, sampling).frames
+    wanted = render(tiny_pipeline, fused, image, sampling).frames
+    assert same_within_a_grey_level(found, wanted) >= 0.999
 
 
 def test_progress_is_told_and_the_phases_timed(
