@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from svd_local.keyframe.scenes import Chance
 
-ILLUSTRATION_VERSION = "1"
+ILLUSTRATION_VERSION = "2"
 """Raised whenever the code draws other pixels for the same words and icons."""
 
 _HEROES = 3

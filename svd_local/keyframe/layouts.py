@@ -1,4 +1,7 @@
-"""The ways a scene's figures can stand. Each draws ``stage.cast``, the first name in front."""
+"""The ways a scene's figures can stand. Each draws ``stage.cast``, the first name in front.
+
+Figures keep away from the edges, so that a camera that moves over the picture cuts none of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def podium(stage: Stage) -> None:
     unit, palette = stage.unit, stage.palette
     stage.canvas.ring(x, y, 0.365 * unit, 0.010 * unit, palette.light, 0.55)
     stage.canvas.disc(x, y, 0.325 * unit, palette.light, 0.30 if stage.dark else 0.62)
-    places = ((-0.42, 0.01, 0.25), (0.42, 0.01, 0.25), (-0.69, 0.03, 0.20), (0.69, 0.03, 0.20))
+    places = ((-0.38, 0.01, 0.24), (0.38, 0.01, 0.24), (-0.61, 0.03, 0.19), (0.61, 0.03, 0.19))
     for name, (offset, lift, side) in reversed(list(zip(stage.cast[1:], places, strict=False))):
         _pedestal(stage, stage.x(offset), stage.y(lift - 0.045), side * 0.56)
         stage.figure(name, stage.x(offset), stage.y(lift), side)
@@ -29,8 +32,8 @@ def podium(stage: Stage) -> None:
 def board(stage: Stage) -> None:
     """The subject beside a board, on which the others are pinned along a dotted path."""
     unit, palette = stage.unit, stage.palette
-    x, y = stage.x(0.30), stage.y(0.34)
-    stage.card(x, y, 0.98, 0.50)
+    x, y = stage.x(0.26), stage.y(0.34)
+    stage.card(x, y, 0.94, 0.50)
     for index in range(3):
         dot = x + (-0.44 + 0.035 * index) * unit, y - 0.215 * unit
         stage.canvas.disc(*dot, 0.010 * unit, (palette.accent, palette.near, palette.far)[index])
@@ -42,7 +45,7 @@ def board(stage: Stage) -> None:
         stage.canvas.disc(x + dx * unit, y + dy * unit, 0.125 * unit, tint)
         stage.emblem(name, x + dx * unit, y + dy * unit, 0.165)
     if len(stage.cast) > 4:
-        stage.figure(stage.cast[4], stage.x(0.72), stage.y(-0.04), 0.20)
+        stage.figure(stage.cast[4], stage.x(0.62), stage.y(-0.04), 0.20)
     stage.figure(stage.cast[0], stage.x(-0.44), stage.y(-0.02), 0.52)
 
 
@@ -92,7 +95,7 @@ def meadow(stage: Stage) -> None:
         stage.palette.light,
         0.28 if stage.dark else 0.55,
     )
-    places = ((0.62, 0.055, 0.27), (0.27, 0.075, 0.22), (-0.70, 0.065, 0.23), (0.44, -0.045, 0.22))
+    places = ((0.58, 0.055, 0.26), (0.27, 0.075, 0.22), (-0.60, 0.065, 0.22), (0.42, -0.045, 0.22))
     for name, (offset, lift, side) in zip(stage.cast[1:4], places, strict=False):
         stage.figure(name, stage.x(offset), stage.y(lift), side)
     stage.figure(stage.cast[0], stage.x(-0.22), stage.y(-0.02), 0.55)
