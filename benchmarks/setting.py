@@ -1,0 +1,103 @@
+"""What is measured: a checkpoint on a device, and a clip's size."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from benchmarks.common import ROOT, Result, gpu_name, machine, versions
+from svd_local.engine.checkpoints import Checkpoint, resolve
+from svd_local.engine.loading import BF16, FP16, FP32, Precision, precision_for
+from svd_local.engine.values import Sampling, Schedule
+
+SEED = 1
+_PRECISIONS = {precision.name: precision for precision in (FP16, BF16, FP32)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One checkpoint on one device in one precision, and the clip that is made with it."""
+
+    checkpoint: Checkpoint
+    device: str
+    precision: Precision
+    width: int
+    height: int
+    frames: int
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Setting:
+        """From the options of `common.arguments_for`; sets torch up for a fixed size.
+
+        Raises:
+            SvdLocalError: there is no such checkpoint.
+            SystemExit: CUDA was asked for and is not there.
+        """
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("--device cuda: torch sees no CUDA device on this machine")
+        torch.backends.cudnn.benchmark = True
+        models = Path(os.environ.get("SVD_LOCAL_MODELS_DIR", ROOT / "models"))
+        checkpoint = resolve(arguments.checkpoint, models)
+        precision = precision_for(arguments.device)
+        return cls(
+            checkpoint,
+            arguments.device,
+            _PRECISIONS[arguments.dtype] if arguments.dtype else precision,
+            arguments.width or checkpoint.width,
+            arguments.height or checkpoint.height,
+            arguments.frames or checkpoint.frames,
+        )
+
+    def sampling(self, steps: int, schedule: Schedule = "karras") -> Sampling:
+        """A clip's parameters as `svd-local generate` has them by default."""
+        return Sampling(
+            seed=SEED,
+            frames=self.frames,
+            fps=7,
+            steps=steps,
+            schedule=schedule,
+            motion=127,
+            noise=0.02,
+            guidance=(1.0, 3.0),
+            width=self.width,
+            height=self.height,
+            decode_chunk=self.frames,
+        )
+
+    def random(self, *shape: int) -> torch.Tensor:
+        """Standard normal numbers of the setting's type, drawn where they lie."""
+        return torch.randn(shape, dtype=self.precision.of_torch(), device=self.device)
+
+    def describe(self, benchmark: str) -> Result:
+        """The keys that every result begins with."""
+        return {
+            "benchmark": benchmark,
+            "device": self.device,
+            "gpu": gpu_name(self.device),
+            "machine": machine(self.device),
+            "versions": versions(),
+            "checkpoint": self.checkpoint.name,
+            "synthetic": self.checkpoint.synthetic,
+            "dtype": self.precision.name,
+            "frames": self.frames,
+            "width": self.width,
+            "height": self.height,
+        }
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """A disc and a box before a gradient with some grain: nothing a codec or a norm can skip."""
+    ramp = np.linspace(40, 215, width)[None, :, None] + np.array([0, -20, 25])
+    grain = np.random.default_rng(SEED).normal(0, 6, (height, width, 1))
+    levels = np.clip(ramp + grain, 0, 255).astype(np.uint8)
+    image = Image.fromarray(levels)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((width * 0.12, height * 0.15, width * 0.42, height * 0.7), fill=(230, 200, 60))
+    draw.rectangle((width * 0.6, height * 0.35, width * 0.9, height * 0.85), fill=(160, 60, 40))
+    return image
