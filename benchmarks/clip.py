@@ -4,7 +4,8 @@
                               [--frames N] [--steps N] [--schedule karras|align-your-steps] [--runs N] [--json FILE]
 
 Loads once, makes one clip to warm up (few steps where the schedule allows), then measures ``--runs``
-whole clips. ``gpu_s`` is the median time from the picture's encoding to the last frame in main memory,
+whole clips. ``to_first_step_s`` is what passed before the first of them began to denoise, imports apart:
+loading, folding, encoding; with ``--from-disk`` that reads files. ``gpu_s`` is the median time from the picture's encoding to the last frame in main memory,
 ``seconds_per_clip`` has the picture's reading and the video's encoding beside. Milliseconds per step
 are taken with events of the GPU, so nothing waits for them. ``peak_bytes`` is, on CUDA, the most that
 torch's allocator had handed out within one clip (statistics reset before each), weights included; on
@@ -71,9 +72,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="svd-local-clip-") as folder:
         source = Path(folder) / "picture.png"
         picture(setting.width * 5 // 4, setting.height * 4 // 3).save(source)
-        begun = time.perf_counter()
-        one_clip(loaded.render, setting, setting.sampling(few, schedule), source)
-        warm_up_s = time.perf_counter() - begun
+        first = one_clip(loaded.render, setting, setting.sampling(few, schedule), source)
         measured = [one_clip(loaded.render, setting, sampling, source) for _ in range(runs)]
     phases = {name: spread([run.phases[name] for run in measured]) for name in measured[0].phases}
     return {
@@ -86,7 +85,10 @@ def measure(
         "seconds_per_clip": spread([run.seconds for run in measured]),
         "gpu_s": phases["engine"]["median"],
         "load_s": round(loaded.load_s, 4),
-        "warm_up": {"seconds": round(warm_up_s, 4), "steps": few},
+        "to_first_step_s": round(
+            loaded.load_s + first.phases["keyframe"] + first.phases["encode_image"], 4
+        ),
+        "warm_up": {"seconds": round(first.seconds, 4), "steps": few},
         "phases": phases,
         "step_ms": spread([ms for run in measured for ms in run.steps_ms], 3),
         **_memory(loaded.render, engine, setting, few, schedule, measured),
@@ -159,6 +161,8 @@ class StepClock:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage == "denoise":
+            if done == 0:  # a clip that is begun anew forgets the one before
+                self._marks.clear()
             self._marks.append(self._now())
 
     def steps_ms(self) -> list[float]:

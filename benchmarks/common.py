@@ -140,5 +140,10 @@ def arguments_for(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, help="pixels; the checkpoint's own where not given")
     parser.add_argument("--height", type=int)
     parser.add_argument("--frames", type=int, help="the checkpoint's own where not given")
+    parser.add_argument(
+        "--from-disk",
+        action="store_true",
+        help="read a synthetic checkpoint from files, which are written to the models folder once",
+    )
     parser.add_argument("--json", type=Path, help="file to write the result to")
     return parser

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from benchmarks.common import ROOT, Result, gpu_name, machine, versions
+from benchmarks.on_disk import on_disk
 from svd_local.engine.checkpoints import Checkpoint, resolve
 from svd_local.engine.loading import BF16, FP16, FP32, Precision, precision_for
 from svd_local.engine.values import Sampling, Schedule
@@ -44,11 +45,14 @@ class Setting:
         torch.backends.cudnn.benchmark = True
         models = Path(os.environ.get("SVD_LOCAL_MODELS_DIR", ROOT / "models"))
         checkpoint = resolve(arguments.checkpoint, models)
-        precision = precision_for(arguments.device)
+        usual = precision_for(arguments.device)
+        precision = _PRECISIONS[arguments.dtype] if arguments.dtype else usual
+        if arguments.from_disk:
+            checkpoint = on_disk(checkpoint, arguments.device, precision, models)
         return cls(
             checkpoint,
             arguments.device,
-            _PRECISIONS[arguments.dtype] if arguments.dtype else precision,
+            precision,
             arguments.width or checkpoint.width,
             arguments.height or checkpoint.height,
             arguments.frames or checkpoint.frames,
@@ -84,6 +88,7 @@ class Setting:
             "versions": versions(),
             "checkpoint": self.checkpoint.name,
             "synthetic": self.checkpoint.synthetic,
+            "from_disk": self.checkpoint.path is not None,
             "dtype": self.precision.name,
             "frames": self.frames,
             "width": self.width,
