@@ -63,37 +63,49 @@ def _live_bytes(device: str) -> tuple[TorchDispatchMode, Callable[[], int]]:
     import torch
     from torch.multiprocessing import reductions
     from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
 
     weak_reference: Any = reductions.StorageWeakRef
 
     class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """Follows every storage by a weak reference, from the operation that made it to its end."""
+        """Follows every storage by a weak reference, from the operation that made it to its end.
+
+        Ended ones are only looked for where the peak would otherwise rise.
+        """
 
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.peak = 0
+            self._held = 0
             self._made: dict[Any, int] = {}
             self._found: set[Any] = set()
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            for tensor in _tensors((args, kwargs)):
+            for tensor in _tensors((args, tuple((kwargs or {}).values()))):
                 storage = weak_reference(tensor.untyped_storage())
                 if storage not in self._made:
                     self._found.add(storage)
             result = func(*args, **(kwargs or {}))
             for tensor in _tensors(result):
                 storage = weak_reference(tensor.untyped_storage())
-                if storage not in self._found and tensor.device.type == device:
+                known = storage in self._found or storage in self._made
+                if not known and tensor.device.type == device:
                     self._made[storage] = tensor.untyped_storage().nbytes()
-            self._made = {ref: size for ref, size in self._made.items() if not ref.expired()}
-            self.peak = max(self.peak, sum(self._made.values()))
+                    self._held += self._made[storage]
+            if self._held > self.peak:
+                self._made = {ref: size for ref, size in self._made.items() if not ref.expired()}
+                self._held = sum(self._made.values())
+                self.peak = max(self.peak, self._held)
             return result
 
-    def _tensors(tree: Any) -> list[torch.Tensor]:
-        return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+        # An operation's arguments nest no deeper than lists; torch's own walk takes twice the time.
+        if isinstance(tree, torch.Tensor):
+            yield tree
+        elif isinstance(tree, (tuple, list)):
+            for item in tree:
+                yield from _tensors(item)
 
     mode = LiveBytes()
     return mode, lambda: mode.peak
