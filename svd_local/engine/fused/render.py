@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from svd_local.engine.fused.decoder import FusedDecoder
 from svd_local.engine.fused.decoder_parts import to_bytes
@@ -34,6 +34,20 @@ if TYPE_CHECKING:
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
     from torch import Tensor
+
+
+class Networks(Protocol):
+    """The folded networks. Each is asked for when its phase begins and let go at its end, so that they
+    may take turns on a device: the UNet once the picture is encoded, then the decoder.
+    """
+
+    @property
+    def unet(self) -> FusedUNet:
+        """On the device it is to run on."""
+
+    @property
+    def decoder(self) -> FusedDecoder:
+        """Likewise."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,7 @@ class Fused:
 
 def render(
     pipeline: StableVideoDiffusionPipeline,
-    fused: Fused,
+    fused: Networks,
     image: Image,
     sampling: Sampling,
     *,
@@ -81,6 +95,7 @@ def render(
 
     check()
     report("encode-image", 0, 0)
+    device = pipeline._execution_device
     started = time.perf_counter()
 
     def on_step(done: int, total: int) -> None:
@@ -88,8 +103,8 @@ def render(
         report("denoise", done, total)
 
     with torch.inference_mode(), no_chatter():
-        start = _start(pipeline, fused.unet, image, sampling)
-        encoded = _now(fused)
+        start = _start(pipeline, device, image, sampling)
+        encoded = _now(device)
         check()
         report("denoise", 0, sampling.steps)
         latents = denoise(
@@ -103,7 +118,7 @@ def render(
         )
         if not bool(torch.isfinite(latents).all()):
             raise UnusableFrames("the denoiser gave NaN")
-        denoised = _now(fused)
+        denoised = _now(device)
         pixels = _decoded(fused.decoder, latents[0], sampling, report, check)
     refuse_black(pixels, image)
     return Rendered(
@@ -115,13 +130,12 @@ def render(
 
 
 def _start(
-    pipeline: StableVideoDiffusionPipeline, unet: FusedUNet, image: Image, sampling: Sampling
+    pipeline: StableVideoDiffusionPipeline, device: torch.device, image: Image, sampling: Sampling
 ) -> dict[str, Tensor]:
     """What `denoise` begins with, the noise drawn in the pipeline's order."""
     import torch
     from diffusers.utils.torch_utils import randn_tensor
 
-    device = pipeline._execution_device
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
     embeddings = pipeline._encode_image(image, device, 1, False)
     dtype = embeddings.dtype
@@ -188,10 +202,10 @@ def _decoded(
     return pixels
 
 
-def _now(fused: Fused) -> float:
+def _now(device: torch.device) -> float:
     """Seconds, after everything queued on the GPU is done."""
     import torch
 
-    if fused.unet.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
