@@ -60,7 +60,10 @@ def measure(setting: Setting, for_s: float) -> Result:
     for part, counted in shapes.items():
         total = 0.0
         for operation, count in sorted(counted.items(), key=lambda one: -one[0].flops * one[1]):
-            timed = time_one(operation, setting, for_s)
+            try:
+                timed = time_one(operation, setting, for_s)
+            except RuntimeError as error:  # one that does not fit must not cost all others
+                timed = {"ms": None, "tflop_per_s": None, "refused": _first_line(error)}
             operations.append({"part": part, "count": count, **as_json(operation), **timed})
             total += count * (timed["ms"] or 0.0)
         library_ms[part] = round(total, 3)
@@ -105,7 +108,7 @@ def products(setting: Setting, side: int) -> Result:
         multiply = partial(torch.matmul, x, weight)
         found[name] = rate(square, _median(multiply, setting.device, 0.3))
     if has_fp8(setting):
-        found["float8_e4m3fn"] = rate(square, _median(fp8_product(square, setting), "cuda", 0.3))
+        found["float8_e4m3fn"] = _fp8(square, setting, 0.3)["fp8_tflop_per_s"]
     return {"side": side, "tflop_per_s": found}
 
 
@@ -115,7 +118,11 @@ def rate(operation: Operation, ms: float) -> float:
 
 
 def time_one(operation: Operation, setting: Setting, for_s: float) -> Result:
-    """Milliseconds and TFLOP/s of one operation; None where nothing could run it."""
+    """Milliseconds and TFLOP/s of one operation; None where no backend would run it.
+
+    Raises:
+        RuntimeError: the library refuses it, or it does not fit in memory.
+    """
     if isinstance(operation, Attention):
         return _time_attention(operation, setting, for_s)
     work = (
@@ -126,8 +133,20 @@ def time_one(operation: Operation, setting: Setting, for_s: float) -> Result:
     ms = _median(work, setting.device, for_s)
     timed: Result = {"ms": ms, "tflop_per_s": rate(operation, ms)}
     if isinstance(operation, Product) and operation.k >= FP8_DEPTH and has_fp8(setting):
-        timed["fp8_ms"] = _median(fp8_product(operation, setting), setting.device, for_s)
+        timed |= _fp8(operation, setting, for_s)
     return timed
+
+
+def _fp8(shape: Product, setting: Setting, for_s: float) -> Result:
+    try:
+        ms = _median(fp8_product(shape, setting), setting.device, for_s)
+    except RuntimeError as error:
+        return {"fp8_ms": None, "fp8_tflop_per_s": None, "fp8_refused": _first_line(error)}
+    return {"fp8_ms": ms, "fp8_tflop_per_s": rate(shape, ms)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def product(shape: Product, setting: Setting) -> Callable[[], Tensor]:
@@ -180,7 +199,7 @@ def _time_attention(shape: Attention, setting: Setting, for_s: float) -> Result:
             with sdpa_kernel(BACKENDS[name]):
                 timed[name] = _median(attend, setting.device, for_s)
         except RuntimeError as error:
-            timed[name] = str(error).partition("\n")[0]
+            timed[name] = _first_line(error)
     taken = {name: ms for name, ms in timed.items() if isinstance(ms, float)}
     best = min(taken, key=lambda name: taken[name]) if taken else None
     ms = taken[best] if best else None

@@ -68,8 +68,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     """Without a cap, then under each, the largest first."""
     # Weights that are made on the GPU would have to fit there first: under a cap they are read.
     arguments.from_disk = arguments.from_disk or arguments.device == "cuda"
-    setting = Setting.of(arguments)
-    sizes = [float(size) for size in (arguments.caps or CAPS[setting.device]).split(",")]
+    sizes = [float(size) for size in (arguments.caps or CAPS[arguments.device]).split(",")]
     runs: list[Result] = []
     resident: np.ndarray[Any, Any] | None = None
     with tempfile.TemporaryDirectory(prefix="svd-local-memory-") as folder:
@@ -81,6 +80,8 @@ def measure(arguments: argparse.Namespace) -> Result:
                 run["against_uncapped"] = levels(pixels, resident)
             runs.append(run)
             print(json.dumps(run), file=sys.stderr, flush=True)
+    # Only now, because a process that has been on the GPU takes room there, and would be counted.
+    setting = Setting.of(arguments)
     return {
         **setting.describe("memory"),
         "engine": arguments.engine,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from svd_local.engine.checkpoints import SIZE_FILE, Checkpoint, resolve
 from svd_local.engine.loading import Precision, load
+from svd_local.engine.placement import empty_cache
 from svd_local.engine.quiet import quiet
 
 
@@ -40,6 +41,8 @@ def _write(checkpoint: Checkpoint, device: str, precision: Precision, folder: Pa
         with quiet():
             pipeline = load(checkpoint, device, precision)
             pipeline.save_pretrained(draft, safe_serialization=True, variant=variant)
+        del pipeline
+        empty_cache()
         (draft / SIZE_FILE).write_text(json.dumps(size) + "\n", encoding="utf-8")
         draft.rename(folder)
     finally:

@@ -1,0 +1,108 @@
+"""What is measured on a GPU, the most important first; the same in small to rehearse on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """One measurement: a module, its options, and the seconds it usually and at most takes."""
+
+    name: str
+    module: str
+    options: tuple[str, ...]
+    usual_s: int
+    limit_s: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is.
+
+    Attributes:
+        device: ``cuda`` or ``cpu``.
+        checkpoints: for the longer and the shorter clip.
+        frames: of the longer and the shorter clip.
+        size: options that set a picture's size.
+        options: of each kind of step beside.
+        hurry: what share of the usual time a step needs.
+    """
+
+    device: str
+    checkpoints: tuple[str, str]
+    frames: tuple[int, int]
+    size: tuple[str, ...]
+    options: dict[str, tuple[str, ...]]
+    hurry: float
+
+    def common(self, which: int) -> tuple[str, ...]:
+        """Device, checkpoint and size of the longer (0) or the shorter (1) clip."""
+        frames = ("--frames", str(self.frames[which]))
+        checkpoint = ("--checkpoint", self.checkpoints[which])
+        return ("--device", self.device, *checkpoint, *frames, *self.size)
+
+
+def scale_for(device: str, checkpoint: str | None) -> Scale:
+    """Full size on CUDA; on the CPU all paths with next to no work."""
+    if device == "cuda":
+        names = (checkpoint, checkpoint) if checkpoint else ("synthetic:svd-xt", "synthetic:svd")
+        return Scale(device, names, (25, 14), (), {}, 1.0)
+    name = checkpoint or "tiny-svd"
+    return Scale(
+        device,
+        (name, name),
+        (3, 2),
+        ("--width", "128", "--height", "64"),
+        {
+            "clip": ("--steps", "2", "--runs", "1"),
+            "compiled": ("--compile-backend", "eager"),
+            "ceilings": ("--for-s", "0.001"),
+            "correctness": ("--steps", "1"),
+            "memory": ("--steps", "1", "--caps", "0.1"),
+            "ablation": ("--pairs", "1"),
+        },
+        0.1,
+    )
+
+
+def steps(scale: Scale) -> Iterator[Step]:
+    """All of them, the most important first."""
+    long, short = (f"{frames}f" for frames in scale.frames)
+
+    def clip(engine: str, which: int, usual_s: int, *more: str, suffix: str = "") -> Step:
+        compiled = scale.options.get("compiled", ()) if "compiled" in engine else ()
+        fixed = () if "--schedule" in more else scale.options.get("clip", ())
+        runs = ("--runs", "1") if "--schedule" in more and scale.device == "cpu" else ()
+        name = f"clip_{engine}_{(long, short)[which]}{suffix}"
+        options = (*scale.common(which), "--engine", engine, *compiled, *fixed, *runs, *more)
+        return Step(name, "clip", options, usual_s, 5 * usual_s)
+
+    def other(module: str, name: str, which: int, usual_s: int, *more: str) -> Step:
+        options = (*scale.common(which), *scale.options.get(module, ()), *more)
+        return Step(name, module, options, usual_s, 4 * usual_s)
+
+    yield other("ceilings", "ceilings", 0, 60)
+    yield other("correctness", f"correctness_{long}", 0, 60)
+    yield other("correctness", f"correctness_{short}", 1, 45)
+    yield clip("reference", 0, 75)
+    yield clip("fused", 0, 60)
+    yield clip("fused", 1, 45)
+    yield other("kernels", f"kernels_fused_{long}", 0, 30, "--engine", "fused")
+    yield other("kernels", f"kernels_reference_{long}", 0, 30, "--engine", "reference")
+    yield clip("reference", 1, 50)
+    yield Step(
+        f"ablation_{scale.device}",
+        "ablation",
+        ("--device", scale.device, *scale.options.get("ablation", ())),
+        60,
+        240,
+    )
+    yield clip("fused-compiled", 0, 120)
+    yield clip("compiled", 0, 120)
+    yield clip("fused-compiled", 1, 90)
+    yield other("memory", "memory_fused", 0, 180, "--engine", "fused")
+    yield clip("fused", 0, 45, "--schedule", "align-your-steps", suffix="_ten-steps")
+    yield clip("fused", 0, 75, "--from-disk", suffix="_from-disk")
+    yield other("memory", "memory_reference", 0, 180, "--engine", "reference")
