@@ -1,0 +1,273 @@
+"""Rewrite the tables of ``benchmarks/README.md`` from ``benchmarks/results/``; a test sees that they are current.
+
+    python -m benchmarks.tables
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``. One whose result does not exist says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "results"
+NOTHING = "*Not measured yet.*"
+GIB = 2**30
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    """Write the README anew."""
+    text = README.read_text(encoding="utf-8")
+    README.write_text(rewritten(text, load(RESULTS)), encoding="utf-8")
+
+
+def load(folder: Path) -> list[Result]:
+    """Every result below ``folder``, in the order of their names."""
+    found = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.json"))
+    ]
+    return [result for result in found if isinstance(result, dict)]
+
+
+def rewritten(text: str, results: Sequence[Result]) -> str:
+    """``text`` with every table made from ``results``.
+
+    Raises:
+        KeyError: a marker names a table nobody knows.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match["name"]
+        chosen = [result for result in results if result.get("benchmark") == name]
+        body = TABLES[name](chosen) if chosen else NOTHING
+        return f"<!-- table: {name} -->\n\n{body}\n\n<!-- /table -->"
+
+    pattern = r"<!-- table: (?P<name>[a-z]+) -->\n.*?<!-- /table -->"
+    return re.sub(pattern, table, text, flags=re.DOTALL)
+
+
+def clip(results: Sequence[Result]) -> str:
+    """Seconds and gigabytes of whole clips."""
+    head = "frames | engine | steps | seconds a clip | of it the engine | ms a step | decode | peak GiB | on"
+    ordered = sorted(results, key=lambda r: (-r["frames"], r["gpu_s"]))
+    return grid(
+        head,
+        (
+            (
+                result["frames"],
+                _engine(result),
+                f"{result['steps']}{_schedule(result)}",
+                _spread(result["seconds_per_clip"], 2),
+                f"{result['gpu_s']:.2f}",
+                _spread(result["step_ms"], 1),
+                f"{result['phases']['decode']['median']:.2f}",
+                _gib(result["peak_bytes"]),
+                _where(result),
+            )
+            for result in ordered
+        ),
+    )
+
+
+def correctness(results: Sequence[Result]) -> str:
+    """How far each engine is from the reference in higher precision."""
+    rows = []
+    for result in results:
+        share = result["clip"]["fused_and_reference"]["share_within_1"]
+        rows.append(
+            (
+                result["frames"],
+                result["dtype"],
+                _errors(result["step"]),
+                _errors(result["decode"]),
+                f"{share:.4%} ({result['steps']} steps)",
+                "yes" if result["passed"] else "**no**",
+                _where(result),
+            )
+        )
+    head = "frames | type | step, fused : reference | decode, fused : reference | pixel values within one level | passed | on"
+    return grid(head, rows)
+
+
+def ceilings(results: Sequence[Result]) -> str:
+    """The device's own limits, and attention by backend."""
+    parts = []
+    for result in results:
+        found = result["ceilings"]
+        limits = [
+            (f"copy, {name}", f"{v:.0f} GB/s") for name, v in found["copy"]["gb_per_s"].items()
+        ]
+        limits += [
+            (
+                f"product of {found['product']['side']}, {name}",
+                f"{v:.0f} TFLOP/s" if v else "refused",
+            )
+            for name, v in found["product"]["tflop_per_s"].items()
+        ]
+        limits += [
+            (f"the library's kernels of a {part}, {result['frames']} frames", f"{ms:.1f} ms")
+            for part, ms in result["library_ms"].items()
+        ]
+        parts.append(f"{_where(result)}:\n\n{grid('what | at most', limits)}")
+        attention = [one for one in result["operations"] if one["kind"] == "attention"]
+        names = sorted({name for one in attention for name in one["backends_ms"]})
+        rows = [
+            (
+                "({batch}, {heads}, {tokens}, {size})".format(**one),
+                *(_milliseconds(one["backends_ms"].get(name)) for name in names),
+            )
+            for one in attention
+        ]
+        parts.append(grid("attention, ms | " + " | ".join(names), rows))
+    return "\n\n".join(parts)
+
+
+def kernels(results: Sequence[Result]) -> str:
+    """The heaviest kernels of a step."""
+    parts = []
+    for result in results:
+        title = f"{_engine(result)}, {result['frames']} frames, {_where(result)}: "
+        title += f"{result['step_ms']['median']:.1f} ms a step, {result['listed']} {result['sum_ms']:.1f} ms"
+        rows = [
+            (
+                f"`{row['name'][:90].replace('|', ' ')}`",
+                row["calls"],
+                f"{row['ms']:.2f}",
+                f"{row['share']:.1%}",
+                f"{row['bytes'] / 1e9:.2f}" if row["bytes"] else "",
+                f"{row['gb_per_s']:.0f}" if row["gb_per_s"] else "",
+            )
+            for row in result["heaviest"]
+        ]
+        table = grid("kernel | calls | ms | share | GB | GB/s", rows)
+        parts.append(f"<details><summary>{title}</summary>\n\n{table}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def memory(results: Sequence[Result]) -> str:
+    """A clip under ever smaller caps."""
+    rows = []
+    for result in results:
+        for run in result["runs"]:
+            cap = "none" if run["cap_gib"] is None else f"{run['cap_gib']:g}"
+            if run["outcome"] != "ok":
+                rows.append((_engine(result), cap, run["outcome"], *[""] * 6, _where(result)))
+                continue
+            same = run.get("against_uncapped")
+            rows.append(
+                (
+                    _engine(result),
+                    cap,
+                    run["plan"],
+                    _gib(run["predicted_peak_bytes"]),
+                    _gib(run["measured_peak_bytes"]),
+                    _gib(run.get("used_bytes")),
+                    f"{run['seconds']:.2f} ({result['steps']} steps)",
+                    f"{run['step_ms']['median']:.1f}",
+                    f"{same['share_within_1']:.4%}" if same else "",
+                    _where(result),
+                )
+            )
+    head = "engine | cap GiB | plan | predicted GiB | measured GiB | of the card GiB | seconds | ms a step | within one level | on"
+    return grid(head, rows)
+
+
+def ablation(results: Sequence[Result]) -> str:
+    """How many times faster each part of a step is."""
+    parts = []
+    for result in results:
+        where = result["gpu"] or f"{result['processor']}, {result['threads']} thread(s)"
+        title = f"{where}, {result['dtype']}, {result['frames']} frames of {result['width']}x{result['height']}"
+        rows = [
+            (
+                part["name"],
+                f"{part['reference_s'] * 1e3:.1f}",
+                f"{part['fused_s'] * 1e3:.1f}",
+                "{median:.2f} ({min:.2f} to {max:.2f})".format(**part["speedup"]),
+            )
+            for part in (result["step"], *result["parts"])
+        ]
+        parts.append(f"{title}:\n\n{grid('part | reference ms | fused ms | times faster', rows)}")
+    return "\n\n".join(parts)
+
+
+def flops(results: Sequence[Result]) -> str:
+    """Counted work."""
+    rows = [
+        (
+            result["frames"],
+            part,
+            f"{result[part]['reference'] / 1e12:.1f}",
+            f"{result[part]['fused'] / 1e12:.1f}",
+            f"{result[part]['ratio']:.4f}",
+        )
+        for result in results
+        for part in ("step", "decode")
+    ]
+    return grid("frames | part | reference TFLOP | fused TFLOP | ratio", rows)
+
+
+TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
+    "clip": clip,
+    "correctness": correctness,
+    "ceilings": ceilings,
+    "kernels": kernels,
+    "memory": memory,
+    "ablation": ablation,
+    "flops": flops,
+}
+
+
+def grid(head: str, rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; ``head`` is its first line without the outer bars."""
+    lines = [f"| {head} |", "|---" * len(head.split("|")) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def _where(result: Result) -> str:
+    """The device, the checkpoint's kind and what else decides speed."""
+    device = result["gpu"] or result["machine"]["processor"]
+    weights = "random weights" if result["synthetic"] else result["checkpoint"]
+    return f"{device}, {result['dtype']}, {weights}, torch {result['versions']['torch']}"
+
+
+def _engine(result: Result) -> str:
+    return f"{result['engine']}, from disk" if _read(result) else str(result["engine"])
+
+
+def _read(result: Result) -> bool:
+    return bool(result["checkpoint"].startswith("synthetic:") and result.get("from_disk"))
+
+
+def _schedule(result: Result) -> str:
+    return "" if result["schedule"] == "karras" else f" ({result['schedule']})"
+
+
+def _spread(values: dict[str, float], digits: int) -> str:
+    low, middle, high = (f"{values[key]:.{digits}f}" for key in ("min", "median", "max"))
+    return f"{middle} ({low} to {high})"
+
+
+def _gib(size: int | None) -> str:
+    return "" if size is None else f"{size / GIB:.2f}"
+
+
+def _errors(part: Result) -> str:
+    if "ratio" in part:
+        return f"{part['fused_error']:.2e} : {part['reference_error']:.2e} = {part['ratio']:.3f}"
+    return f"{part['distance']:.1e} apart"
+
+
+def _milliseconds(found: float | str | None) -> str:
+    return f"{found:.3f}" if isinstance(found, float) else "refused" if found else ""
+
+
+if __name__ == "__main__":
+    main()
