@@ -167,7 +167,7 @@ def make_ours(picture: str, output: str, quality: str) -> None:
     from svd_local.tiers.image_sequence import ImageSequenceTier
     from svd_local.tiers.stills.camera import choose_moves
 
-    seed = next(s for s in range(1000) if choose_moves(["x"], s)[0].name == "zoom-in")
+    seed = next(s for s in range(1000) if choose_moves(1, s)[0].name == "zoom-in")
     request = ClipRequest(image=Path(picture), resolution="1080p", duration=SECONDS, seed=seed)
     tier = ImageSequenceTier()
     plan = tier.plan(request)

@@ -97,9 +97,15 @@ class QualityMeter:
         keyframe: the picture the clip was made from, of the frames' shape if not their size: RGB, or
             uint8 of shape (height, width, 3). Without it ``like_keyframe`` is not among the checks, and
             the first frame stands in as the reference of the others.
+        moving: whether a model made the motion. Where a camera and cross-fades did, as in animated
+            stills, ``no_jump`` and ``moves`` say nothing and are left out: quick fades and short,
+            slow moves are meant.
     """
 
-    def __init__(self, keyframe: Image.Image | Pixels | None = None) -> None:
+    def __init__(
+        self, keyframe: Image.Image | Pixels | None = None, *, moving: bool = True
+    ) -> None:
+        self._moving = moving
         self._keyframe = None if keyframe is None else _Look.at(_array(keyframe))
         self._first: _Look | None = None
         self._last: _Look | None = None
@@ -153,6 +159,8 @@ class QualityMeter:
             "not_noise": _at_most(self._grain, max(GRAIN[0], GRAIN[1] * reference.grain)),
             "moves": Check(self._travel, MOTION, self._travel >= MOTION, "warning"),
         }
+        if not self._moving:
+            del checks["no_jump"], checks["moves"]
         if self._keyframe is not None:
             checks["like_keyframe"] = _at_least(first.likeness(self._keyframe), LIKENESS)
         return checks

@@ -96,11 +96,7 @@ class Settings(BaseSettings):
                 field=variable,
             ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(
-                f".env cannot be read: {error}",
-                hint="Repair or remove the file .env.",
-                field=".env",
-            ) from error
+            raise _unreadable(error) from error
 
     @property
     def videos_dir(self) -> Path:
@@ -156,13 +152,26 @@ def export_ecosystem(env_file: Path = Path(".env")) -> None:
     """Put the ``HF_*`` names of ``.env`` into the environment, where the libraries look for them.
 
     For programs that own their process, as the command line does. What is set already stays.
+
+    Raises:
+        InvalidRequest: the file cannot be read.
     """
     from dotenv import dotenv_values
 
     if env_file.is_file():
-        for name, value in dotenv_values(env_file).items():
+        try:
+            values = dotenv_values(env_file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(error) from error
+        for name, value in values.items():
             if name.startswith("HF_") and value:
                 os.environ.setdefault(name, value)
+
+
+def _unreadable(error: Exception) -> InvalidRequest:
+    return InvalidRequest(
+        f".env cannot be read: {error}", hint="Repair or remove the file .env.", field=".env"
+    )
 
 
 def _default_models_dir() -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import typer
 
 from svd_local.cli import catalog, generate, models, status
-from svd_local.cli._shared import fail
+from svd_local.cli._shared import fail, mute
 from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
 
 app = typer.Typer(
@@ -59,10 +61,9 @@ def run(arguments: Sequence[str]) -> int:
         return _ending_of(_json_first(arguments) if json_output else arguments, json_output)
     except typer.Exit as end:
         return int(end.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output is gone; Python would complain once more while it shuts down.
-        sys.stderr.close()
-        return 1
+    except BrokenPipeError:  # whoever read our answer has had enough of it
+        mute()
+        return 0
 
 
 def _ending_of(arguments: Sequence[str], json_output: bool) -> int:
@@ -76,7 +77,7 @@ def _ending_of(arguments: Sequence[str], json_output: bool) -> int:
         fail(_usage(problem), json_output)
     except (typer.Abort, KeyboardInterrupt):
         fail(Cancelled("interrupted"), json_output)
-    except (typer.Exit, BrokenPipeError):
+    except typer.Exit:
         raise
     except Exception as error:
         if not json_output:
@@ -99,13 +100,26 @@ def _usage(problem: Exception) -> InvalidRequest:
     """What Typer says of a wrong command line, as an error of ours."""
     parameter = getattr(problem, "param", None)
     option = getattr(problem, "option_name", None)
+    field = getattr(parameter, "name", None) or (option and option.lstrip("-"))
+    what = getattr(problem, "message", None) or str(problem)
     return InvalidRequest(
-        getattr(problem, "message", None) or str(problem),
+        what if field is None or field in what else f"{field}: {what}",
         hint="svd-local --help lists the commands, svd-local COMMAND --help its options.",
-        field=getattr(parameter, "name", None) or (option and option.lstrip("-")),
+        field=field,
     )
 
 
 def main() -> None:
-    """Entry point of ``svd-local`` and ``python -m svd_local``."""
+    """Entry point of ``svd-local`` and ``python -m svd_local``.
+
+    Being told to end (``kill``, a closed terminal, a service manager) is answered as Ctrl-C is:
+    cancelled, tidied up, reported.
+    """
+    for name in ("SIGTERM", "SIGHUP"):  # the second is POSIX's alone
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

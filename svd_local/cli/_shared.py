@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +19,33 @@ if TYPE_CHECKING:
 
 def emit(document: Mapping[str, Any]) -> None:
     """Print the command's one JSON document on standard output."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    tell(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def tell(text: str) -> None:
+    """An answer, on standard output.
+
+    A reader who left early has had enough, and the command ends as it would have. Where standard
+    output is closed or full the answer is lost, which is said.
+    """
+    try:
+        print(text, flush=True)
+        if sys.stdout is not None:
+            return
+        problem = "it is closed"
+    except BrokenPipeError:
+        mute()
+        return
+    except OSError as error:
+        mute()
+        problem = str(error.strerror)
+    say(f"svd-local: the answer could not be written to standard output: {problem}")
+    raise typer.Exit(1)
+
+
+def mute() -> None:
+    """Let what is left in standard output's buffer go nowhere: Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:
@@ -43,13 +68,7 @@ def fail(error: SvdLocalError, json_output: bool) -> NoReturn:
     """End with ``error``: its document on standard output, or its message on standard error."""
     tried = error.attempts
     if json_output:
-        emit(
-            {
-                "success": False,
-                "error": error.to_json(),
-                "attempts": [attempt.to_json() for attempt in tried],
-            }
-        )
+        emit(failure(error))
     else:
         for attempt in tried[:-1]:  # the last one is the error itself
             say(f"{attempt.tier}: {attempt.outcome}: {attempt.reason}")
@@ -57,6 +76,12 @@ def fail(error: SvdLocalError, json_output: bool) -> NoReturn:
         if error.hint:
             say(error.hint)
     raise typer.Exit(error.exit_status)
+
+
+def failure(error: SvdLocalError) -> dict[str, Any]:
+    """The document of a failure, to which a command may add what it knows beside."""
+    attempts = [attempt.to_json() for attempt in error.attempts]
+    return {"success": False, "error": error.to_json(), "attempts": attempts}
 
 
 def load_settings() -> Settings:

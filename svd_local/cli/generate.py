@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from svd_local.cli._shared import emit, ending, fail, load_settings, say
-from svd_local.errors import InvalidRequest, SvdLocalError
+from svd_local.cli._shared import emit, ending, fail, failure, load_settings, say, tell
+from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
 
 if TYPE_CHECKING:
     from svd_local.generator import VideoGenerator
@@ -25,13 +24,13 @@ def _option(name: str, help_: str, metavar: str) -> Any:
 def generate(
     prompt: Annotated[_Text, _option("--prompt", "What the clip is about.", "TEXT")] = None,
     image: Annotated[
-        list[Path] | None,
+        list[str] | None,
         _option("--image", "The picture to set in motion; more of them are cross-faded.", "PATH"),
     ] = None,
     title: Annotated[_Text, _option("--title", "Large letters over the clip.", "TEXT")] = None,
     caption: Annotated[_Text, _option("--caption", "Small letters below them.", "TEXT")] = None,
     logo: Annotated[
-        Path | None, _option("--logo", "A picture for the upper right corner.", "PATH")
+        _Text, _option("--logo", "A picture for the upper right corner.", "PATH")
     ] = None,
     fit: Annotated[
         _Text, _option("--fit", "Bring a picture to shape: crop it, or pad it.", "crop|pad")
@@ -90,7 +89,7 @@ def generate(
     no_remote: Annotated[
         bool, typer.Option("--no-remote", help="Nothing may leave this machine.")
     ] = False,
-    out: Annotated[Path | None, _option("--out", "Folder for the files.", "DIR")] = None,
+    out: Annotated[_Text, _option("--out", "Folder for the files.", "DIR")] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
@@ -169,6 +168,8 @@ def _make(
                 clips.append(generator.generate(request, progress=report))
         except SvdLocalError as error:
             return clips, error
+        except KeyboardInterrupt:
+            return clips, Cancelled("interrupted")
     return clips, None
 
 
@@ -178,16 +179,11 @@ def _render(
     if json_output and count == 1:
         emit(clips[0].to_json())
     elif json_output:
-        document: dict[str, Any] = {"success": stopped is None}
-        if stopped is not None:
-            document |= {
-                "error": stopped.to_json(),
-                "attempts": [a.to_json() for a in stopped.attempts],
-            }
+        document = {"success": True} if stopped is None else failure(stopped)
         emit({**document, "clips": [clip.to_json() for clip in clips]})
     else:
-        for clip in clips:
-            _tell(clip)
+        for number, clip in enumerate(clips):
+            _show(clip, first=number == 0)
         if stopped is not None:
             fail(stopped, json_output)
     if stopped is not None:
@@ -195,10 +191,10 @@ def _render(
     raise typer.Exit(max(clip.exit_status for clip in clips))
 
 
-def _tell(clip: Clip) -> None:
+def _show(clip: Clip, *, first: bool) -> None:
     """The path on standard output, what there is to know about it on standard error."""
     for attempt in clip.attempts:
-        if attempt.outcome != "ok":
+        if first and attempt.outcome != "ok":
             say(f"{attempt.tier}: {attempt.outcome}: {attempt.reason}")
     for correction in clip.corrections:
         say(f"{correction.field}: {correction.from_} -> {correction.to}, {correction.why}")
@@ -213,4 +209,4 @@ def _tell(clip: Clip) -> None:
         )
     else:
         say(f"only a placeholder was made: {clip.attempts[-1].reason if clip.attempts else ''}")
-    print(clip.path)
+    tell(str(clip.path))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from svd_local.cli._shared import emit, ending, load_settings, say
-from svd_local.errors import Cancelled
+from svd_local.cli._shared import emit, ending, failure, load_settings, say, tell
+from svd_local.errors import Cancelled, CheckpointBroken
 
 if TYPE_CHECKING:
     from svd_local.engine.checkpoints import Checkpoint
@@ -49,12 +49,12 @@ def list_models(json_output: _Json = False) -> None:
             )
             return
         for one in installed:
-            print(f"{one['name']:14} installed  {one['path']}")
+            tell(f"{one['name']:14} installed  {one['path']}")
         for one in available:
             gated = ", gated" if one["gated"] else ""
-            print(f"{one['name']:14} to pull    {one['repo']} ({one['licence']}{gated})")
+            tell(f"{one['name']:14} to pull    {one['repo']} ({one['licence']}{gated})")
         for name in made:
-            print(f"{name:14} made here  random weights, for trying and timing")
+            tell(f"{name:14} made here  random weights, for trying and timing")
 
 
 @app.command("pull")
@@ -87,7 +87,7 @@ def pull_model(
         if json_output:
             emit({"success": True, "checkpoint": checkpoint.to_json()})
         else:
-            print(checkpoint.path or f"{checkpoint.name} needs no files")
+            tell(str(checkpoint.path or f"{checkpoint.name} needs no files"))
 
 
 @app.command("verify")
@@ -110,12 +110,11 @@ def verify_models(
         findings = [(one, verify(one, checksums=not quick)) for one in checkpoints]
         sound = not any(problems for _, problems in findings)
         if json_output:
+            told = [{**one.to_json(), "problems": problems} for one, problems in findings]
             emit(
                 {
-                    "success": sound,
-                    "checkpoints": [
-                        {**one.to_json(), "problems": problems} for one, problems in findings
-                    ],
+                    **({"success": True} if sound else failure(_damaged(findings))),
+                    "checkpoints": told,
                 }
             )
         else:
@@ -123,11 +122,21 @@ def verify_models(
         raise typer.Exit(0 if sound else 1)
 
 
+def _damaged(findings: list[tuple[Checkpoint, list[str]]]) -> CheckpointBroken:
+    names = ", ".join(one.name for one, problems in findings if problems)
+    return CheckpointBroken(
+        f"damaged: {names}", hint="Pull it again; what is made here is made anew when deleted."
+    )
+
+
 def _tell(findings: list[tuple[Checkpoint, list[str]]]) -> None:
     for checkpoint, problems in findings:
-        print(f"{checkpoint.name}: {'whole' if not problems else 'damaged'}")
+        state = "damaged" if problems else "whole"
+        if checkpoint.path is None or not checkpoint.path.exists():
+            state = "not made yet; it is made on first use"
+        tell(f"{checkpoint.name}: {state}")
         for problem in problems:
-            print(f"  {problem}")
+            tell(f"  {problem}")
     if not findings:
         say("no checkpoint is installed")
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from svd_local.cli._shared import emit, ending, load_settings, say
+from svd_local.cli._shared import emit, ending, failure, load_settings, say, tell
+from svd_local.errors import TierFailed
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -40,13 +41,22 @@ def self_test(json_output: _Json = False) -> None:
             progress_display("self-test: ") as progress,
         ):
             report = generator.self_test(progress=progress)
-        if json_output:
+        if json_output and not report["success"]:
+            emit({**failure(_nothing_works()), **report})
+        elif json_output:
             emit(report)
         else:
             for tier in report["tiers"]:
                 say(f"{tier['tier']:15} {tier['outcome']:12} {tier['detail']}")
-            print("passed" if report["success"] else "failed")
+            tell("passed" if report["success"] else "failed")
         raise typer.Exit(0 if report["success"] else 1)
+
+
+def _nothing_works() -> TierFailed:
+    return TierFailed(
+        "no tier above the placeholder made a file that decodes",
+        hint="Each tier's detail says what is wrong; image-sequence needs nothing but ffmpeg.",
+    )
 
 
 def _show_status(report: dict[str, Any]) -> None:

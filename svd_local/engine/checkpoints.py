@@ -245,6 +245,7 @@ def _read(
         height=_side(name, size.get("height", _DEFAULT_SIZE[1])),
         frames=_frames(name, size.get("frames", unet.get("num_frames", fallback))),
         source=source,
+        synthetic=size.get("synthetic") is True,
         licence=published.licence if published else lock.get("licence"),
         repo=published.repo if published else lock.get("repo", repo),
         commit=commit or lock.get("commit"),

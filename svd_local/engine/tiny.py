@@ -59,7 +59,12 @@ def ensure(models_dir: Path) -> Path:
         with quiet():
             make().save_pretrained(draft, safe_serialization=True)
         native = tiny()
-        size = {"width": native.width, "height": native.height, "frames": native.frames}
+        size = {
+            "width": native.width,
+            "height": native.height,
+            "frames": native.frames,
+            "synthetic": True,
+        }
         (draft / "svd_local.json").write_text(json.dumps(size) + "\n", encoding="utf-8")
         draft.chmod(0o755)
         with contextlib.suppress(OSError):  # somebody else's rename came first

@@ -156,7 +156,9 @@ def _encode(
     from svd_local.quality import QualityMeter
 
     plan, monitor = work.plan, work.monitor
-    meter = QualityMeter(work.keyframes[0].image if work.keyframes else None)
+    meter = QualityMeter(
+        work.keyframes[0].image if work.keyframes else None, moving=plan.kind == "generated"
+    )
     first: list[Pixels] = []
 
     def watched() -> Iterator[Pixels]:

@@ -103,6 +103,8 @@ def _fitted(text: str, style: _Style, size: tuple[int, int], warnings: list[str]
     largest = max(smallest, round(short * style.largest))
     # Lines are shorter than the eye would lose, and tall frames take more of them.
     lines = style.lines + (size[1] > size[0])
+    if text.count("\n") >= lines:
+        text = " ".join(text.split())  # smaller letters would not make room for so many lines
     typesetter = Typesetter(bold=style.bold)
     block = typesetter.fit(
         text, size[0] - 2 * _margin(size), largest=largest, smallest=smallest, lines=lines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from svd_local.errors import DiskFull, StorageFailed
 
-FULL_HINT = "Free some space, or set SVD_LOCAL_MEDIA_DIR to a folder with more room."
+FULL_HINT = "Free some space, or choose a folder with more room: --out, or SVD_LOCAL_MEDIA_DIR."
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # A quota and a limit on the size of files are the same to the user: no room where they write.
 

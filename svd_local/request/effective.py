@@ -17,6 +17,12 @@ STILLS_MAX_SECONDS = 60.0
 _STEPS = {"fast": 10, "standard": 25, "high": 30}
 _SHORT_SIDE = {"720p": 720, "1080p": 1080}
 
+_GENERATED_ONLY = (
+    *("checkpoint", "engine", "device", "steps", "motion", "noise", "guidance", "speed"),
+    *("vram_budget", "allow_approximate"),
+)
+"""Fields that mean something only where a model makes the clip."""
+
 Schedule = Literal["karras", "align-your-steps"]
 
 
@@ -145,10 +151,14 @@ def stills_parameters(
     record = _Recorder()
     seconds = STILLS_SECONDS if request.duration is None else request.duration
     seconds = record.real("duration", seconds, 0.5, STILLS_MAX_SECONDS, "animated stills last")
-    for name in ("frames", "fps", "steps"):
+    for name in ("frames", "fps"):
         record.change(
             name, getattr(request, name), None, "animated stills follow the duration at 24 fps"
         )
+    for name in _GENERATED_ONLY:
+        asked, usual = getattr(request, name), ClipRequest.model_fields[name].default
+        if asked != usual:
+            record.change(name, asked, None, "animated stills are made without a model")
     asked = request.size or default_size
     even = (_multiple(asked[0], 2), _multiple(asked[1], 2))
     record.change("size", list(asked), list(even), "video needs even sides")

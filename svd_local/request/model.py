@@ -41,6 +41,10 @@ _HINTS = {
     "title": "Write at most 200 characters.",
     "caption": "Write at most 400 characters.",
     "background": "Write a colour as #rrggbb.",
+    "image": "Give the path or the bytes of one picture.",
+    "images": "Give paths or bytes of pictures, 20 at most.",
+    "logo": "Give the path of a picture.",
+    "out": "Give the path of a folder.",
 }
 
 
@@ -159,6 +163,16 @@ class ClipRequest(BaseModel):
         if "\x00" in text:
             raise ValueError("holds a NUL character")
         return text.strip() or None
+
+    @field_validator("image", "images", "logo", "out", mode="before")
+    @classmethod
+    def _real_path(cls, value: Any) -> Any:
+        for path in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(path, (str, Path)) and (not str(path) or "\x00" in str(path)):
+                raise ValueError(
+                    "an empty path" if not str(path) else "a path with a NUL character"
+                )
+        return value
 
     @field_validator("frames")
     @classmethod

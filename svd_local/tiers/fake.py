@@ -64,6 +64,7 @@ class FakeTier:
     def __init__(self, enabled: bool, seconds: float = 0.0, failures: str = "") -> None:
         self._enabled = enabled
         self._seconds = seconds
+        self._failures = failures
         self._endings = iter(_script(failures))
         self._lock = threading.Lock()
 
@@ -89,7 +90,8 @@ class FakeTier:
             kind="generated",
             size=size,
             parameters=generated.to_json(),
-            fingerprint={"fake": _VERSION},
+            # Clips of another script are no answer to this one: its failures have to happen.
+            fingerprint={"fake": _VERSION, "failures": self._failures},
             fps=generated.fps,
             output_size=output_size(size, request.resolution),
             corrections=corrections,

@@ -21,8 +21,7 @@ _HURRIED_S = 1.0
 class ImageSequenceTier:
     """Animated stills: one picture, or several that fade into one another, 24 frames a second.
 
-    The same request always makes the same frames. A ``seed`` picks other moves; without one each
-    picture's own digest picks its move, so nothing is drawn and the clip may come from the cache.
+    The seed picks the moves, so the same request with the same seed makes the same frames.
     """
 
     id = "image-sequence"
@@ -38,9 +37,7 @@ class ImageSequenceTier:
         from svd_local.tiers.stills.render import RENDERER, working_size
 
         stills, corrections = stills_parameters(request)
-        parameters = {**stills.to_json(), "animation": _animation()}
-        if request.seed is not None:
-            parameters["seed"] = request.seed
+        parameters = {**stills.to_json(), "seed": request.seed, "animation": _animation()}
         return Plan(
             tier=self.id,
             kind="animated-stills",
@@ -67,8 +64,7 @@ class ImageSequenceTier:
             )
         count, fps = int(job.plan.parameters["frames"]), job.plan.fps
         width, height = job.plan.output_size
-        seed = job.plan.parameters.get("seed")
-        moves = camera.choose_moves([k.digest for k in job.keyframes], seed)
+        moves = camera.choose_moves(len(job.keyframes), int(job.plan.parameters["seed"]))
         shots = timeline.timeline(moves, count, fps)
         return Frames(
             count=count,
@@ -101,7 +97,7 @@ def _chunks(
 def _animation() -> dict[str, Any]:
     """What of the animation is not the clip's own, for the parameters that are on record."""
     return {
-        "moves": list(camera.MOVES),
+        "choice_of_moves": list(camera.MOVES),
         "max_zoom": camera.MAX_ZOOM,
         "pan_zoom": camera.PAN_ZOOM,
         "full_travel_s": camera.FULL_TRAVEL_S,
@@ -129,8 +125,7 @@ def _manifest(job: Job, shots: Sequence[timeline.Shot]) -> dict[str, Any]:
         "duration_s": job.plan.parameters["duration_s"],
         "width": width,
         "height": height,
-        "moves_chosen_by": "seed" if job.plan.parameters.get("seed") is not None else "picture",
-        "seed": job.plan.parameters.get("seed"),
+        "seed": job.plan.parameters["seed"],
         "renderer": dict(job.plan.fingerprint),
         "animation": job.plan.parameters["animation"],
         "pictures": [

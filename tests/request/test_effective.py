@@ -122,12 +122,13 @@ def test_stills_last_four_seconds_at_24_fps() -> None:
     assert corrections == ()
 
 
-def test_stills_say_that_frames_and_steps_do_not_bind_them() -> None:
-    _, corrections = stills_parameters(_request(frames=14, fps=7, steps=25))
+def test_stills_put_on_record_what_does_not_bind_them() -> None:
+    _, corrections = stills_parameters(_request(frames=14, fps=7, steps=25, motion=200))
     assert [(c.field, c.to) for c in corrections] == [
         ("frames", None),
         ("fps", None),
         ("steps", None),
+        ("motion", None),
     ]
 
 

@@ -17,7 +17,7 @@ FRAME = (64, 36)
 
 
 def shots_of(pictures, frames):
-    return timeline(choose_moves([str(n) for n in range(pictures)]), frames, FPS)
+    return timeline(choose_moves(pictures, 3), frames, FPS)
 
 
 def flat(colour):
@@ -107,4 +107,4 @@ def test_no_frame_repeats_the_one_before_it():
 @pytest.mark.parametrize(("pictures", "frames"), [(0, 24), (1, 1)])
 def test_nothing_to_show_is_refused(pictures, frames):
     with pytest.raises(ValueError, match="make no sequence"):
-        timeline(choose_moves(["x"] * pictures), frames, FPS)
+        timeline(choose_moves(pictures, 3), frames, FPS)

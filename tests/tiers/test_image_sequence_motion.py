@@ -19,7 +19,7 @@ PICTURE = working_size(*FRAME)
 COUNT, FPS = 72, 24
 SIGMA = 4.0
 BLOBS = [(112.3, 72.1), (191.7, 63.4), (160.2, 117.9)]
-MOVES = {m.name: m for seed in range(60) for m in camera.choose_moves(["x"], seed)}
+MOVES = {m.name: m for seed in range(60) for m in camera.choose_moves(1, seed)}
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ def test_pans_go_where_their_names_say():
 
 
 @given(
-    seed=st.none() | st.integers(0, 2**63 - 1),
-    digests=st.lists(st.text(max_size=8), min_size=1, max_size=20),
+    seed=st.integers(0, 2**63 - 1),
+    pictures=st.integers(1, 20),
     progress=st.floats(0, 1),
     seconds=st.floats(0.01, 60),
 )
-def test_no_window_leaves_the_picture_or_its_shape(seed, digests, progress, seconds):
-    moves = camera.choose_moves(digests, seed)
-    assert moves == camera.choose_moves(digests, seed)
+def test_no_window_leaves_the_picture_or_its_shape(seed, pictures, progress, seconds):
+    moves = camera.choose_moves(pictures, seed)
+    assert moves == camera.choose_moves(pictures, seed)
     assert all(a.name != b.name for a, b in itertools.pairwise(moves))
     for move in moves:
         left, top, right, bottom = move.lasting(seconds).at(progress).in_pixels(1280, 720)

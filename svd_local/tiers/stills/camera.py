@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,27 +84,28 @@ class Move:
         return {"move": self.name, "from": self.start.to_json(), "to": self.end.to_json()}
 
 
-def choose_moves(digests: Sequence[str], seed: int | None = None) -> tuple[Move, ...]:
-    """A move for each picture: by ``seed`` where there is one, else by the picture's own digest.
+def choose_moves(pictures: int, seed: int) -> tuple[Move, ...]:
+    """A move for each of so many pictures, by ``seed``; no two neighbours have the same one.
 
-    The same input always gives the same moves, and no two neighbours have the same one.
+    Two seeds may choose a move of the same name, which then goes elsewhere.
     """
     moves: list[Move] = []
-    for index, digest in enumerate(digests):
-        key = digest if seed is None else f"seed {seed}, picture {index}"
-        drawn = hashlib.sha256(key.encode()).digest()
+    for index in range(pictures):
+        drawn = hashlib.sha256(f"seed {seed}, picture {index}".encode()).digest()
         before = moves[-1].name if moves else None
         names = [name for name in MOVES if name != before]
-        x, y = (0.25 + 0.5 * byte / 255 for byte in drawn[8:10])
+        x, y = (0.25 + 0.5 * int.from_bytes(pair) / 65535 for pair in (drawn[8:10], drawn[10:12]))
         moves.append(_move(names[int.from_bytes(drawn[:8]) % len(names)], x, y))
     return tuple(moves)
 
 
 def _move(name: str, x: float, y: float) -> Move:
-    """The move of that name; a zoom goes to or comes from ``x``, ``y`` of the room it leaves."""
+    """The move of that name; a zoom goes to or comes from ``x``, ``y`` of the room it leaves, and a
+    pan keeps to the one it does not travel along.
+    """
     whole, near = window(1.0), window(MAX_ZOOM, x, y)
-    left, right = window(PAN_ZOOM, 0.0, 0.5), window(PAN_ZOOM, 1.0, 0.5)
-    upper, lower = window(PAN_ZOOM, 0.5, 0.0), window(PAN_ZOOM, 0.5, 1.0)
+    left, right = window(PAN_ZOOM, 0.0, y), window(PAN_ZOOM, 1.0, y)
+    upper, lower = window(PAN_ZOOM, x, 0.0), window(PAN_ZOOM, x, 1.0)
     start, end = {
         "zoom-in": (whole, near),
         "zoom-out": (near, whole),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from svd_local.tiers.stills.timeline import Shot, visible
 
-RENDERER = 1
+RENDERER = 2
 """Counts up with every change that alters pixels; part of the fingerprint of what it makes."""
 OVERSAMPLING = 1.25
 """Side of the pictures wanted, in sides of the frame. A little more than the deepest zoom, so that
