@@ -49,11 +49,11 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(setting: Setting, engine: str, backend: str = "inductor") -> Result:
-    """A step's time in all, and by kernel."""
+def measure(setting: Setting, engine: str, backend: str = "inductor", for_s: float = 1.0) -> Result:
+    """A step's time in all, over ``for_s`` seconds, and by kernel."""
     torch.manual_seed(0)
     step = one_step(setting, engine, backend)
-    step_ms = milliseconds(step, setting.device, for_s=1.0)
+    step_ms = milliseconds(step, setting.device, for_s=for_s)
     counts_bytes = "compiled" not in engine
     spent = profiled(step, setting.device, counts_bytes=counts_bytes)
     total = sum(kernel.ms for kernel in spent)

@@ -1,0 +1,126 @@
+"""A measured clip says all that a comparison needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from benchmarks.setting import Setting
+
+KEYS = {
+    "benchmark", "gpu", "engine", "speed", "frames", "steps", "width", "height", "dtype",
+    "synthetic", "versions", "seconds_per_clip", "gpu_s", "peak_bytes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_result_has_every_key_and_its_phases_add_up(setting: Setting, engine: str) -> None:
+    from benchmarks.clip import measure
+
+    result = measure(setting, engine, steps=2, runs=2)
+    assert set(result) >= KEYS
+    assert (result["benchmark"], result["engine"], result["speed"]) == ("clip", engine, "exact")
+    assert (result["frames"], result["steps"], result["gpu"]) == (2, 2, None)
+    assert result["synthetic"] is True
+    assert set(result["seconds_per_clip"]) == {"median", "min", "max", "n"}
+    assert result["seconds_per_clip"]["n"] == 2
+    phases = {name: phase["max"] for name, phase in result["phases"].items()}
+    inner = phases["encode_image"] + phases["denoise"] + phases["decode"]
+    assert result["gpu_s"] <= inner * 2
+    assert result["gpu_s"] < result["seconds_per_clip"]["max"]
+    assert result["step_ms"]["n"] == 2 * 2
+    assert result["peak_bytes"] > 2 * 2 * 64 * 128 * 3
+    json.dumps(result)
+
+
+def test_the_fused_engine_is_not_kept_twice(setting: Setting) -> None:
+    from benchmarks.engines import ready
+    from benchmarks.setting import picture
+    from svd_local.engine.values import ignore_report
+
+    render = ready("fused", setting).render
+    first, second = (
+        render(picture(128, 64), setting.sampling(1), ignore_report).frames for _ in range(2)
+    )
+    assert first.shape == (2, 64, 128, 3)
+    assert (first == second).all()
+
+
+def test_a_clip_that_is_begun_anew_forgets_its_steps() -> None:
+    from benchmarks.clip import StepClock
+
+    clock = StepClock(on_gpu=False)
+    for stage, done in [("load", 0), ("denoise", 0), ("denoise", 1), ("denoise", 0)]:
+        clock(stage, done, 2)
+    assert clock.steps_ms() == []
+    clock("denoise", 1, 2)
+    clock("decode", 0, 2)
+    assert len(clock.steps_ms()) == 1
+
+
+def test_ten_steps_are_a_schedule_of_their_own(setting: Setting) -> None:
+    from benchmarks.clip import measure
+
+    with pytest.raises(ValueError, match="10 steps"):
+        measure(setting, "fused", steps=3, schedule="align-your-steps", runs=1)
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from benchmarks.common import arguments_for
+    from benchmarks.setting import Setting
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        Setting.of(arguments_for("").parse_args(["--device", "cuda"]))
+
+
+def test_results_appear_whole(tmp_path: Path) -> None:
+    from benchmarks.common import write_json
+
+    target = tmp_path / "new" / "result.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(target, {"a": object()})
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_compiled_step_is_the_fused_one() -> None:
+    import torch
+    from diffusers import UNetSpatioTemporalConditionModel
+
+    from benchmarks.engines import CompiledUNet
+    from svd_local.engine.fused.unet import FusedUNet
+
+    torch.manual_seed(0)
+    unet = UNetSpatioTemporalConditionModel(
+        down_block_types=("DownBlockSpatioTemporal",),
+        up_block_types=("UpBlockSpatioTemporal",),
+        block_out_channels=(32,),
+        num_attention_heads=(1,),
+        cross_attention_dim=8,
+        layers_per_block=1,
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+    ).eval()
+    with torch.inference_mode():
+        fused = FusedUNet.from_reference(unet)
+        clip = fused.prepare(
+            image_latents=torch.randn(2, 4, 8, 8),
+            image_embeddings=torch.randn(2, 1, 8),
+            added_time_ids=torch.rand(1, 3),
+            timesteps=torch.tensor([0.5, -0.5]),
+            num_frames=2,
+            guidance=torch.tensor([1.0, 3.0]),
+        )
+        latents = torch.randn(1, 2, 4, 8, 8)
+        compiled = CompiledUNet.of(fused, "eager")
+        for step in range(2):
+            wanted = fused.step(latents, clip, step)
+            torch.testing.assert_close(compiled.step(latents, clip, step), wanted)

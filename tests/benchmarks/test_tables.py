@@ -1,0 +1,146 @@
+"""The page's tables are made from the results, and it never shows a number that has none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import tables
+
+
+def test_the_page_is_what_its_results_make_of_it() -> None:
+    text = tables.README.read_text(encoding="utf-8")
+    assert tables.rewritten(text, tables.load(tables.RESULTS)) == text
+
+
+def test_every_table_is_on_the_page_and_every_command_exists() -> None:
+    text = tables.README.read_text(encoding="utf-8")
+    assert set(re.findall(r"<!-- table: ([a-z]+) -->", text)) == set(tables.TABLES)
+    modules = set(re.findall(r"python -m benchmarks\.([a-z_]+)", text))
+    assert [name for name in modules if not (tables.ROOT / f"{name}.py").is_file()] == []
+
+
+def test_without_results_a_table_says_so() -> None:
+    text = "a\n<!-- table: clip -->\n| 1 |\n<!-- /table -->\nb\n"
+    bare = f"a\n<!-- table: clip -->\n\n{tables.NOTHING}\n\n<!-- /table -->\nb\n"
+    assert tables.rewritten(text, []) == bare
+    assert tables.rewritten(bare, [{"benchmark": "memory"}]) == bare
+
+
+def test_an_unknown_table_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        tables.rewritten("<!-- table: magic -->\n<!-- /table -->", [{"benchmark": "magic"}])
+
+
+def _measured(benchmark: str, **more: Any) -> dict[str, Any]:
+    return {
+        "benchmark": benchmark,
+        "gpu": "Card 9000",
+        "machine": {"processor": "P"},
+        "versions": {"torch": "2.11"},
+        "checkpoint": "synthetic:svd-xt",
+        "from_disk": False,
+        "synthetic": True,
+        "dtype": "float16",
+        "frames": 25,
+        "engine": "fused",
+        "steps": 25,
+        **more,
+    }
+
+
+def _spread(median: float) -> dict[str, float]:
+    return {"median": median, "min": median - 1, "max": median + 1, "n": 3}
+
+
+def _rows(result: dict[str, Any]) -> list[list[str]]:
+    name = result["benchmark"]
+    text = tables.rewritten(f"<!-- table: {name} -->\n<!-- /table -->", [result])
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_clip_is_a_row_that_says_on_what_it_was_measured() -> None:
+    head, _, row = _rows(
+        _measured(
+            "clip",
+            schedule="karras",
+            seconds_per_clip=_spread(8.21),
+            gpu_s=7.9,
+            step_ms=_spread(280.44),
+            phases={"decode": _spread(0.7)},
+            peak_bytes=20 * 2**30,
+        )
+    )
+    assert row == [
+        "25", "fused", "25", "8.21 (7.21 to 9.21)", "7.90", "280.4 (279.4 to 281.4)", "0.70",
+        "20.00", "Card 9000, float16, random weights, torch 2.11",
+    ]  # fmt: skip
+    assert len(head) == len(row)
+
+
+def test_memory_shows_what_did_not_fit() -> None:
+    good = {
+        "cap_gib": 8.0,
+        "outcome": "ok",
+        "plan": "streamed",
+        "predicted_peak_bytes": 2**32,
+        "measured_peak_bytes": 2**32,
+        "seconds": 9.0,
+        "step_ms": _spread(300),
+        "against_uncapped": {"share_within_1": 0.99995},
+    }
+    bad = {"cap_gib": 4.0, "outcome": "out-of-memory"}
+    head, _, fitted, refused = _rows(_measured("memory", runs=[good, bad]))
+    assert fitted[1:5] == ["8", "streamed", "4.00", "4.00"]
+    assert fitted[-2] == "99.9950%"
+    assert refused[1:3] == ["4", "out-of-memory"]
+    assert len(head) == len(fitted) == len(refused)
+
+
+def test_correctness_shows_a_failure() -> None:
+    part = {"fused_error": 2e-3, "reference_error": 1e-3, "ratio": 2.0}
+    clip = {"fused_and_reference": {"share_within_1": 0.9995}}
+    result = _measured("correctness", step=part, decode=part, clip=clip, passed=False)
+    row = _rows(result)[2]
+    assert row[2] == "2.00e-03 : 1.00e-03 = 2.000"
+    assert row[-2] == "**no**"
+
+
+def test_kernels_and_ceilings_keep_their_columns() -> None:
+    kernel = {
+        "name": "a|b" * 50,
+        "calls": 3,
+        "ms": 1.0,
+        "share": 0.5,
+        "bytes": None,
+        "gb_per_s": None,
+    }
+    rows = _rows(
+        _measured("kernels", step_ms=_spread(9), sum_ms=8.0, listed="kernels", heaviest=[kernel])
+    )
+    assert {len(row) for row in rows} == {6}
+    attention = {"kind": "attention", "batch": 1, "heads": 2, "tokens": 3, "size": 4}
+    result = _measured(
+        "ceilings",
+        ceilings={
+            "copy": {"gb_per_s": {"device": 4300.0}},
+            "product": {"side": 8192, "tflop_per_s": {"float16": 790.0, "float8_e4m3fn": None}},
+        },
+        library_ms={"step": 200.0},
+        operations=[{**attention, "backends_ms": {"flash": 0.5, "math": "No kernel"}}],
+    )
+    text = tables.ceilings([result])
+    assert "| copy, device | 4300 GB/s |" in text
+    assert "| product of 8192, float8_e4m3fn | refused |" in text
+    assert "| (1, 2, 3, 4) | 0.500 | refused |" in text
+
+
+def test_results_of_other_kinds_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "one.json").write_text('{"benchmark": "flops"}')
+    assert tables.load(tmp_path) == [{"benchmark": "flops"}]
