@@ -96,9 +96,9 @@ def compare(runs: int, quality: str, size: str) -> dict[str, Any]:
     settings = encoder_settings(quality)
     numbers = (SECONDS, FPS, *FRAME, MAX_ZOOM, settings.preset, settings.crf)
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder, "picture.png")
+        picture = Path(folder, "picture.jpg")
         width, _, height = size.partition("x")
-        paint((int(width), int(height))).save(picture)
+        paint((int(width), int(height))).save(picture, quality=92)
         files = {side: Path(folder, f"{side}.mp4") for side in ("ours", "moviepy")}
         arguments = {side: (str(picture), str(file)) for side, file in files.items()}
         theirs = moviepy_python(), str(HERE / "moviepy_zoom.py")

@@ -66,17 +66,24 @@ class Checkpoint:
         Raises:
             CheckpointBroken: a file is damaged, or went away.
         """
-        if self.source == "made-here":
-            recipe = tiny.RECIPE if self.name == TINY else synthetic.RECIPE
-            seed = tiny.SEED if self.name == TINY else synthetic.SEED
-            return f"{self.name}:{recipe}:{seed}"
-        assert self.path is not None
+        made = self._recipe() if self.source == "made-here" else None
+        if self.path is None or (made is not None and not self.path.is_dir()):
+            assert made is not None
+            return made
         try:
-            return revision_of(self.path)
+            content = revision_of(self.path)
         except (OSError, ValueError) as error:
             raise CheckpointBroken(
                 f"checkpoint {self.name}: {error}", hint=repair_hint(self), field="checkpoint"
             ) from error
+        untouched = made is not None and content == read_lock(self.path).get("revision")
+        return made if made is not None and untouched else content
+
+    def _recipe(self) -> str:
+        """What one that is made on the spot is called, before it is made and as long as nobody changed it."""
+        if self.name == TINY:
+            return f"{self.name}:{tiny.RECIPE}:{tiny.SEED}"
+        return f"{self.name}:{synthetic.RECIPE}:{synthetic.SEED}"
 
     def to_json(self) -> dict[str, Any]:
         """What ``status`` and ``models list`` say of it; the revision is left out, it takes reading."""

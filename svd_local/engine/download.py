@@ -26,7 +26,7 @@ from svd_local.engine.checkpoints import (
 )
 from svd_local.engine.hub import RemoteFile, Repository, fetch, look_up, matches
 from svd_local.engine.verify import file_sha256, require_whole
-from svd_local.errors import CheckpointBroken, CheckpointUnknown, DiskFull
+from svd_local.errors import CheckpointBroken, CheckpointUnknown, DiskFull, StorageFailed
 
 OnProgress = Callable[[int, int, str], None]
 """Told bytes that are here, bytes in all, and the file at hand. May raise to stop."""
@@ -94,8 +94,25 @@ def pull(
         CheckpointOffline: the hub is out of reach, or downloads are switched off.
         CheckpointBroken: it has no safetensors, or a file arrived damaged.
         DiskFull: it would not fit; nothing was fetched.
-        OSError: the models folder cannot be written.
+        StorageFailed: the models folder cannot be written.
     """
+    try:
+        return _pull(name, models_dir, token, on_offer, on_progress, endpoint)
+    except OSError as error:
+        raise StorageFailed(
+            f"the models folder {models_dir} cannot be written: {error}",
+            hint="Set SVD_LOCAL_MODELS_DIR to a folder that can be written.",
+        ) from error
+
+
+def _pull(
+    name: str,
+    models_dir: Path,
+    token: str | None,
+    on_offer: Callable[[Offer], None] | None,
+    on_progress: OnProgress | None,
+    endpoint: str | None,
+) -> Checkpoint:
     if name == TINY:
         tiny.ensure(models_dir)
         return resolve(name, models_dir)

@@ -10,7 +10,7 @@ from svd_local.engine.aliases import TINY
 from svd_local.engine.checkpoints import Checkpoint, repair_hint
 from svd_local.engine.quiet import quiet
 from svd_local.engine.verify import best_variant, require_whole
-from svd_local.errors import CheckpointBroken, StorageFailed, TierUnavailable
+from svd_local.errors import CheckpointBroken, TierUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,13 +74,7 @@ def load(checkpoint: Checkpoint, device: str, precision: Precision) -> StableVid
             made.set_progress_bar_config(disable=True)
             return made
     if checkpoint.name == TINY and checkpoint.source == "made-here":
-        try:
-            tiny.ensure(checkpoint.path.parent)
-        except OSError as error:
-            raise StorageFailed(
-                f"the tiny checkpoint could not be written to {checkpoint.path}: {error}",
-                hint="Set SVD_LOCAL_MODELS_DIR to a folder that can be written.",
-            ) from error
+        tiny.ensure(checkpoint.path.parent)
     require_whole(checkpoint)
     return _from_files(checkpoint, checkpoint.path, precision)
 

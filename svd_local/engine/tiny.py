@@ -10,6 +10,7 @@ results made with it say ``synthetic``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import tempfile
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svd_local.engine.architecture import COMPONENTS, build, tiny
+from svd_local.engine.identity import revision_of
 from svd_local.engine.quiet import quiet
 from svd_local.engine.random_weights import fill
+from svd_local.errors import StorageFailed
 
 if TYPE_CHECKING:
     from diffusers import (
@@ -48,11 +51,22 @@ def ensure(models_dir: Path) -> Path:
     that make it at once one wins, and both find the same bytes.
 
     Raises:
-        OSError: the models folder cannot be written.
+        StorageFailed: the models folder cannot be written.
     """
     target = models_dir / NAME
     if (target / "model_index.json").is_file():
         return target
+    try:
+        return _write(target)
+    except OSError as error:
+        raise StorageFailed(
+            f"the tiny checkpoint could not be written to {target}: {error}",
+            hint="Set SVD_LOCAL_MODELS_DIR to a folder that can be written.",
+        ) from error
+
+
+def _write(target: Path) -> Path:
+    models_dir = target.parent
     models_dir.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=models_dir))
     try:
@@ -66,6 +80,7 @@ def ensure(models_dir: Path) -> Path:
             "synthetic": True,
         }
         (draft / "svd_local.json").write_text(json.dumps(size) + "\n", encoding="utf-8")
+        _record_checksums(draft)
         draft.chmod(0o755)
         with contextlib.suppress(OSError):  # somebody else's rename came first
             draft.rename(target)
@@ -74,6 +89,20 @@ def ensure(models_dir: Path) -> Path:
     if not (target / "model_index.json").is_file():
         raise OSError(f"{target} is in the way of the tiny checkpoint")
     return target
+
+
+def _record_checksums(folder: Path) -> None:
+    """What ``models verify`` compares with, as a pull records it."""
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest()
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    record = {"files": files, "revision": revision_of(folder)}
+    text = json.dumps(record, indent=2) + "\n"
+    (folder / "svd_local.lock.json").write_text(text, encoding="utf-8")
 
 
 def make() -> StableVideoDiffusionPipeline:

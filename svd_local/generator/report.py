@@ -73,10 +73,18 @@ def status_report(settings: Settings, tiers: Sequence[Tier], *, deep: bool) -> d
         },
     }
     if deep:
-        from svd_local.engine.devices import look
-
-        report["torch"] = look()
+        report["torch"] = _torch()
     return report
+
+
+def _torch() -> dict[str, Any]:
+    """What torch itself sees, or why it does not load."""
+    from svd_local.engine.devices import look
+
+    try:
+        return look()
+    except ImportError as error:
+        return {"version": None, "reason": f"torch does not load: {error}"}
 
 
 def _gpus() -> dict[str, Any]:

@@ -245,3 +245,15 @@ def test_finding_and_verifying_loads_no_torch(models: Path, make_checkpoint: Mak
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_tiny_is_the_same_before_and_after_it_is_made_but_not_when_changed(models: Path) -> None:
+    from svd_local.engine import tiny
+
+    before = resolve("tiny-svd", models).revision
+    folder = tiny.ensure(models)
+    assert resolve("tiny-svd", models).revision == before
+    assert resolve(str(folder), models).synthetic
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
+    assert resolve("tiny-svd", models).revision != before

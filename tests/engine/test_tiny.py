@@ -8,6 +8,7 @@ import torch
 
 from svd_local.engine import tiny
 from svd_local.engine.values import Sampling
+from svd_local.errors import StorageFailed
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -71,7 +72,7 @@ def test_what_is_in_the_way_is_not_overwritten(
     (tmp_path / tiny.NAME).mkdir()
     (tmp_path / tiny.NAME / "notes.txt").write_text("mine")
 
-    with pytest.raises(OSError, match="in the way"):
+    with pytest.raises(StorageFailed, match="in the way"):
         tiny.ensure(tmp_path)
 
     assert (tmp_path / tiny.NAME / "notes.txt").read_text() == "mine"
