@@ -83,6 +83,11 @@ def steps(scale: Scale) -> Iterator[Step]:
         options = (*scale.common(which), *scale.options.get(module, ()), *more)
         return Step(name, module, options, usual_s, 4 * usual_s)
 
+    def memory(engine: str, caps: str, usual_s: int) -> Step:
+        caps_there = ("--caps", caps) if scale.device == "cuda" else ()
+        name = f"memory_{engine}_{caps.replace(',', '-')}"
+        return other("memory", name, 0, usual_s, "--engine", engine, *caps_there)
+
     yield other("ceilings", "ceilings", 0, 60)
     yield other("correctness", f"correctness_{long}", 0, 60)
     yield other("correctness", f"correctness_{short}", 1, 45)
@@ -102,7 +107,8 @@ def steps(scale: Scale) -> Iterator[Step]:
     yield clip("fused-compiled", 0, 120)
     yield clip("compiled", 0, 120)
     yield clip("fused-compiled", 1, 90)
-    yield other("memory", "memory_fused", 0, 180, "--engine", "fused")
+    yield memory("fused", "8,4", 110)
     yield clip("fused", 0, 45, "--schedule", "align-your-steps", suffix="_ten-steps")
     yield clip("fused", 0, 75, "--from-disk", suffix="_from-disk")
-    yield other("memory", "memory_reference", 0, 180, "--engine", "reference")
+    yield memory("fused", "24,16,12,6", 170)
+    yield memory("reference", "24,16,12", 140)

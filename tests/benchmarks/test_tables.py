@@ -16,6 +16,12 @@ def test_the_page_is_what_its_results_make_of_it() -> None:
     assert tables.rewritten(text, tables.load(tables.RESULTS)) == text
 
 
+def test_it_says_plainly_whether_a_gpu_was_measured() -> None:
+    measured = any(result.get("gpu") for result in tables.load(tables.RESULTS))
+    denied = "On a GPU nothing is measured yet" in tables.README.read_text(encoding="utf-8")
+    assert measured is not denied
+
+
 def test_every_table_is_on_the_page_and_every_command_exists() -> None:
     text = tables.README.read_text(encoding="utf-8")
     assert set(re.findall(r"<!-- table: ([a-z]+) -->", text)) == set(tables.TABLES)
