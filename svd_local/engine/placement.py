@@ -6,6 +6,7 @@ Every placement is exact: the same numbers are computed on the same device in th
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from svd_local.engine.architecture import COMPONENTS
@@ -57,11 +58,10 @@ def clear(pipeline: StableVideoDiffusionPipeline, dtype: torch.dtype | None = No
 
 
 def empty_cache() -> None:
-    """Give back what the device's allocator keeps of freed memory."""
-    import torch
-
+    """Give back what the device's allocator keeps of freed memory. Without torch there is none."""
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
