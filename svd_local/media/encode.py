@@ -122,7 +122,7 @@ def encode_video(
     feed = _Feed(chunks, source_size, on_frame)
     _open(target)  # a folder that refuses says so more clearly here than through ffmpeg
     try:
-        with working_folder() as room:
+        with working_folder(beside=target) as room:
             ffmpeg.run(
                 [
                     *ffmpeg.usual_options("warning"),

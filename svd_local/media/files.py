@@ -35,16 +35,20 @@ def discard(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def working_folder() -> Iterator[Path]:
+def working_folder(beside: Path | None = None) -> Iterator[Path]:
     """An empty folder, gone with all it holds when the block is left.
+
+    It lies ``beside`` a file that is being made, so that whatever clears up after a process that was
+    killed takes both; else where the system keeps temporary files.
 
     Raises:
         StorageFailed: there is no room for one.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix="svd_local-")
+        place = None if beside is None else beside.absolute().parent
+        folder = tempfile.TemporaryDirectory(prefix="svd_local-", dir=place)
     except OSError as error:
-        raise storage_error(error, Path(tempfile.gettempdir())) from error
+        raise storage_error(error, beside or Path(tempfile.gettempdir())) from error
     with folder as path:
         yield Path(path)
 
