@@ -2,8 +2,8 @@
 
 Every frame is resampled from the picture itself at the window's exact edges, never rounded to whole
 pixels, which is what makes slow moves jitter elsewhere. The filter is bicubic: next to Lanczos's it
-keeps 93 % of the sharpness where that keeps 99, rings less around letters, and takes a quarter less
-time, of which a clip spends a third here.
+keeps 93 % of the sharpness where that keeps 99, rings less around letters and takes a quarter less
+time.
 """
 
 from __future__ import annotations
