@@ -13,7 +13,6 @@ compared with. Of two clips in a process the second is measured.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import subprocess
 import sys
@@ -49,19 +48,13 @@ def main() -> None:
 def parse(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = arguments_for(__doc__)
-    parser.add_argument("--engine", choices=engines(), default=engines()[0])
+    parser.add_argument("--engine", choices=("fused", "reference"), default="fused")
     parser.add_argument("--caps", help="GiB, separated by commas")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--seconds-each", type=float, default=150, help="the longest for one cap")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pixels", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(given)
-
-
-def engines() -> tuple[str, ...]:
-    """Those that a session plans for."""
-    both = "engine" in inspect.signature(Session.make).parameters
-    return ("fused", "reference") if both else ("reference",)
 
 
 def measure(arguments: argparse.Namespace) -> Result:
@@ -130,11 +123,11 @@ def one_cap(arguments: argparse.Namespace) -> Result:
         torch.cuda.set_per_process_memory_fraction((budget - CONTEXT_BYTES) / total)
     watch = DeviceWatch(setting)
     session = Session(setting.checkpoint, setting.device, setting.precision)
-    asked: dict[str, Any] = {"engine": arguments.engine} if len(engines()) > 1 else {}
     image, sampling = picture(setting.width, setting.height), setting.sampling(arguments.steps)
 
     def make() -> Made:
-        return session.make(image, sampling, budget=budget, report=watch, **asked)
+        engine = arguments.engine
+        return session.make(image, sampling, engine=engine, budget=budget, report=watch)
 
     result: Result = {"cap_gib": cap_gib, "budget_bytes": budget}
     try:
@@ -153,6 +146,7 @@ def one_cap(arguments: argparse.Namespace) -> Result:
     return {
         **result,
         "outcome": "ok",
+        "engine": made.engine,
         "plan": memory.plan,
         "predicted_peak_bytes": memory.predicted_peak_bytes,
         "measured_peak_bytes": memory.measured_peak_bytes,

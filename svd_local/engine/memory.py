@@ -7,7 +7,7 @@ elements of the working precision unless said otherwise:
     UNet        28.2 * c * f * (w / 8) * (h / 8), twice that with guidance    (counted: 7.7 GiB for
                                                                     25 frames at 1024x576 in fp16)
     decoder     4 * d * w * h for every frame of a chunk          (counted: 28.1 GiB, all 25 frames)
-    encoder     4 * e * w * h in fp32, and the VAE's weights in fp32 beside
+    encoder     (5 * e + 6) * w * h in fp32, and the VAE's weights in fp32 beside
     frames      three copies in fp32 while they become bytes
 
 Each phase needs its own; a placement's peak is the largest phase with the weights that lie on the
@@ -18,8 +18,9 @@ is added where a peak is compared with what there is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from svd_local.engine.placement import PLACEMENTS, Placement
 from svd_local.engine.values import Sampling
@@ -32,7 +33,8 @@ APPROXIMATE_CHUNKS = (8, 4, 2, 1)
 
 _UNET_ELEMENTS = 28.2
 _DECODER_ELEMENTS = 4
-_ENCODER_ELEMENTS = 4
+_ENCODER_ELEMENTS = 5
+_PICTURE_PLANES = 6
 _FP32 = 4
 
 
@@ -50,15 +52,39 @@ class Sizes:
     decoder_width: int
 
 
+class Way(Protocol):
+    """One way to run a clip, of either engine."""
+
+    @property
+    def plan(self) -> str:
+        """Its name, for people."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of live tensors at its peak."""
+
+    @property
+    def decode_chunk(self) -> int | None:
+        """Frames decoded at once; None where all are decoded together."""
+
+
+W = TypeVar("W", bound=Way)
+
+
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One way to run: where the weights lie, how many frames are decoded at once, its peak in bytes
-    of live tensors.
+    """A way of the reference engine: where the weights lie, how many frames are decoded at once, its
+    peak in bytes of live tensors.
     """
 
     placement: Placement
     decode_chunk: int
     peak_bytes: int
+
+    @property
+    def plan(self) -> str:
+        """The placement's name."""
+        return self.placement
 
 
 def predict(placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize: int) -> int:
@@ -70,7 +96,7 @@ def predict(placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize:
     pixels = sampling.width * sampling.height
     batch = sampling.frames * (2 if sampling.guided else 1)
     steps = int(_UNET_ELEMENTS * sizes.unet_width * batch * (pixels // 64) * itemsize)
-    encoding = _ENCODER_ELEMENTS * sizes.encoder_width * pixels * _FP32
+    encoding = encoding_bytes(sizes, sampling)
     chunk = min(sampling.decode_chunk, sampling.frames)
     decoding = _DECODER_ELEMENTS * sizes.decoder_width * pixels * chunk * itemsize
     decoding += 3 * sampling.frames * pixels * 3 * _FP32
@@ -85,6 +111,12 @@ def predict(placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize:
     return peak
 
 
+def encoding_bytes(sizes: Sizes, sampling: Sampling) -> int:
+    """Bytes that encoding the picture takes at its peak, beside weights."""
+    planes = _ENCODER_ELEMENTS * sizes.encoder_width + _PICTURE_PLANES
+    return planes * sampling.width * sampling.height * _FP32
+
+
 def ladder(
     sizes: Sizes,
     sampling: Sampling,
@@ -96,7 +128,7 @@ def ladder(
     budget: int | None,
     allow_approximate: bool,
 ) -> tuple[Rung, ...]:
-    """The rungs to try, the fastest that fits first; after it only smaller ones.
+    """The reference engine's rungs to try, the fastest that fits first; after it only smaller ones.
 
     Args:
         sizes: the checkpoint's.
@@ -112,31 +144,61 @@ def ladder(
         InvalidRequest: the budget is below the smallest rung; says the least that would do.
         OutOfMemory: the device as a whole is.
     """
-    rungs = tuple(_rungs(sizes, sampling, itemsize, allow_approximate))
+    return fitting(
+        tuple(_rungs(sizes, sampling, itemsize, allow_approximate)),
+        sampling,
+        on_gpu=on_gpu,
+        free=free,
+        total=total,
+        budget=budget,
+        remedy="" if allow_approximate else ", or add --allow-approximate",
+    )
+
+
+def fitting(
+    ways: Sequence[W],
+    sampling: Sampling,
+    *,
+    on_gpu: bool,
+    free: int | None,
+    total: int | None,
+    budget: int | None,
+    remedy: str = "",
+) -> tuple[W, ...]:
+    """Of ``ways``, the fastest first, those to try: the first that fits, then only smaller ones.
+
+    Where nothing fits what is free now, the smallest is tried all the same. ``remedy`` is what else
+    the user could do, for the hint of a refusal. The other arguments are `ladder`'s.
+
+    Raises:
+        InvalidRequest: the budget is below the smallest way; says the least that would do.
+        OutOfMemory: the device as a whole is.
+    """
     overhead = GPU_OVERHEAD if on_gpu else 0
-    smallest = min(rungs, key=lambda rung: rung.peak_bytes)
+    smallest = min(ways, key=lambda way: way.peak_bytes)
     least = smallest.peak_bytes + overhead
     if budget is not None and least > budget:
         raise InvalidRequest(
             f"vram_budget: {_mib(budget)} is too little for {_clip(sampling)}",
-            hint=f"Allow at least {_mib(least)}"
-            + ("" if allow_approximate else ", or add --allow-approximate")
-            + ", or ask for fewer frames or a smaller size.",
+            hint=f"Allow at least {_mib(least)}{remedy}, "
+            "or ask for fewer frames or a smaller size.",
             field="vram_budget",
         )
     if total is not None and least > total:
         raise OutOfMemory(
             f"{_clip(sampling)} needs about {_mib(least)} of GPU memory at least, "
             f"this GPU has {_mib(total)}",
-            hint="Ask for fewer frames or a smaller size"
-            + ("." if allow_approximate else ", or add --allow-approximate."),
+            hint=f"Ask for fewer frames or a smaller size{remedy}.",
         )
     limit = min((value for value in (free, budget) if value is not None), default=None)
-    fitting = (
-        at for at, rung in enumerate(rungs) if limit is None or rung.peak_bytes + overhead <= limit
+    first = next(
+        (way for way in ways if limit is None or way.peak_bytes + overhead <= limit), smallest
     )
-    first = next(fitting, rungs.index(smallest))
-    return tuple(rung for rung in rungs[first:] if rung.peak_bytes <= rungs[first].peak_bytes)
+    steps = [first]
+    for way in ways[ways.index(first) + 1 :]:
+        if way.peak_bytes < steps[-1].peak_bytes:
+            steps.append(way)
+    return tuple(steps)
 
 
 def _rungs(

@@ -1,22 +1,27 @@
-"""A loaded checkpoint that makes clip after clip, each in the fastest placement that fits.
+"""A loaded checkpoint that makes clip after clip, each in the fastest way that fits.
 
-Running out of memory leads to the next smaller exact placement; NaN or black frames lead to one more
-try in a safer precision. Whatever was raised, the next clip finds the pipeline as new.
+Running out of memory leads to the next smaller exact way; NaN or black frames lead to one more try in
+a safer precision; a model that the fused engine does not know runs on the reference engine. Whatever
+was raised, the next clip finds the networks as new.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from svd_local.engine import reference
+from svd_local.engine.blueprint import Blueprint, blueprint_of
 from svd_local.engine.checkpoints import Checkpoint
+from svd_local.engine.fused.unknown import UnknownPart
+from svd_local.engine.fused_plan import fused_ladder
+from svd_local.engine.fused_runner import FusedRunner
 from svd_local.engine.loading import Precision, load, precision_for, safer_than
-from svd_local.engine.memory import Rung, Sizes, ladder
-from svd_local.engine.placement import Placement, clear, empty_cache, place
-from svd_local.engine.sizes import sizes_of
+from svd_local.engine.memory import Way, ladder
+from svd_local.engine.placement import empty_cache
+from svd_local.engine.reference_runner import ReferenceRunner
 from svd_local.engine.values import (
     Check,
     Rendered,
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
 
+Engine = Literal["fused", "reference"]
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -40,17 +47,85 @@ class Made:
 
     rendered: Rendered
     precision: str
-    decode_chunk: int
+    decode_chunk: int | None
+    """Frames decoded at once; None on the fused engine, which decodes all together."""
     load_s: float
     memory: Memory
     notes: tuple[str, ...] = ()
-    """What the user should know: steps down, a second try."""
+    """What the user should know: steps down, a second try, another engine."""
+    engine: Engine = "reference"
+    """The one that ran, which need not be the one asked for."""
+
+
+class Runner(Protocol):
+    """Loaded networks and the engine that runs them."""
+
+    @property
+    def engine(self) -> str:
+        """Its name."""
+
+    @property
+    def pipeline(self) -> StableVideoDiffusionPipeline:
+        """What was loaded, as far as the engine left it whole."""
+
+    def prepare(self, way: Any) -> None:
+        """Have the weights where one of the engine's ways wants them."""
+
+    def render(
+        self, way: Any, image: Image, sampling: Sampling, *, report: Report, check: Check
+    ) -> tuple[Rendered, int | None]:
+        """One clip, and the bytes it took at its peak; None where that is not measured."""
+
+    def recover(self) -> None:
+        """After an exception: everything as it was before `prepare`."""
+
+    def close(self) -> None:
+        """Let go of the device's memory."""
+
+
+def ways_of(
+    engine: Engine,
+    blueprint: Blueprint,
+    sampling: Sampling,
+    *,
+    allow_approximate: bool,
+    **limits: Any,
+) -> Sequence[Way]:
+    """An engine's ways to make a clip, the fastest that fits first; after it only smaller ones.
+
+    Args:
+        engine: the one to run.
+        blueprint: of the checkpoint.
+        sampling: the clip's parameters.
+        allow_approximate: leave to change pixels, of which the fused engine makes no use.
+        limits: ``itemsize``, ``on_gpu``, ``free``, ``total`` and ``budget`` as of `memory.ladder`.
+
+    Raises:
+        InvalidRequest: the budget is below the smallest way; says the least that would do.
+        OutOfMemory: the device as a whole is.
+    """
+    if engine == "fused":
+        return fused_ladder(blueprint, sampling, **limits)
+    return ladder(blueprint.sizes, sampling, allow_approximate=allow_approximate, **limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is asked of one `Session.make`."""
+
+    image: Image
+    sampling: Sampling
+    budget: int | None
+    allow_approximate: bool
+    report: Report
+    check: Check
 
 
 class Session:
     """One checkpoint on one device. Not thread-safe: one clip at a time.
 
-    The networks load with the first clip and stay until ``close``.
+    The networks load with the first clip and stay until ``close``, or until a clip asks for the other
+    engine.
     """
 
     def __init__(
@@ -59,16 +134,17 @@ class Session:
         self.checkpoint = checkpoint
         self.device = device
         self._usual = precision or precision_for(device)
-        self._sizes: Sizes | None = None
-        self._pipeline: StableVideoDiffusionPipeline | None = None
         self._precision = self._usual
-        self._placed: Placement | None = None
+        self._blueprint: Blueprint | None = None
+        self._runner: Runner | None = None
+        self._unknown: UnknownPart | None = None
 
     def make(
         self,
         image: Image,
         sampling: Sampling,
         *,
+        engine: Engine = "reference",
         budget: int | None = None,
         allow_approximate: bool = False,
         report: Report = ignore_report,
@@ -79,20 +155,43 @@ class Session:
         Args:
             image: the conditioning picture.
             sampling: the clip's parameters.
+            engine: the one to run; a model that ``fused`` does not know runs on ``reference``.
             budget: most bytes of device memory to plan for.
             allow_approximate: decode fewer frames at once where nothing exact fits.
             report: told of progress.
             check: raises to stop.
 
         Raises:
-            InvalidRequest: the budget is below the smallest placement; nothing was loaded.
-            OutOfMemory: not even the smallest placement fitted.
+            InvalidRequest: the budget is below the smallest way; nothing was loaded.
+            OutOfMemory: not even the smallest way fitted.
             BadOutput: NaN or black frames, also in the safer precision if there is one.
             CheckpointUnavailable: from loading.
         """
-        plan = self._ladder(sampling, self._usual, budget, allow_approximate)
+        task = _Task(image, sampling, budget, allow_approximate, report, check)
+        if engine == "fused" and self._unknown is None:
+            try:
+                return self._twice(task, "fused")
+            except UnknownPart as error:
+                self._unknown = error
+        made = self._twice(task, "reference")
+        if engine == "fused" and self._unknown is not None:
+            note = f"ran on the reference engine: {self._unknown.message}"
+            made = dataclasses.replace(made, notes=(note, *made.notes))
+        return made
+
+    def close(self) -> None:
+        """Drop the networks and give the device's memory back."""
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = None
+        self._precision = self._usual
+        empty_cache()
+
+    def _twice(self, task: _Task, engine: Engine) -> Made:
+        """The clip in the usual precision, and where that gives rubbish in a safer one."""
+        ways = self._ways(task, engine, self._usual)
         try:
-            return self._climb(image, sampling, plan, budget, report, check)
+            return self._climb(task, engine, ways)
         except UnusableFrames as error:
             first = str(error)
         safer = safer_than(self._usual)
@@ -100,10 +199,10 @@ class Session:
             raise BadOutput(self._bad(first), hint="Verify the checkpoint, or try another picture.")
         self.close()
         note = f"{first} in {self._usual.name}; made again in {safer.name}"
-        plan = self._ladder(sampling, safer, budget, allow_approximate)
+        ways = self._ways(task, engine, safer)
         self._precision = safer
         try:
-            made = self._climb(image, sampling, plan, budget, report, check)
+            made = self._climb(task, engine, ways)
         except UnusableFrames as error:
             raise BadOutput(
                 self._bad(f"{first} in {self._usual.name}, and {error} in {safer.name}"),
@@ -114,112 +213,105 @@ class Session:
             self.close()
         return dataclasses.replace(made, notes=(note, *made.notes))
 
-    def close(self) -> None:
-        """Drop the networks and give the device's memory back."""
-        if self._pipeline is not None:
-            clear(self._pipeline)
-        self._pipeline = None
-        self._placed = None
-        self._precision = self._usual
-        empty_cache()
-
-    def _climb(
-        self,
-        image: Image,
-        sampling: Sampling,
-        plan: tuple[Rung, ...],
-        budget: int | None,
-        report: Report,
-        check: Check,
-    ) -> Made:
-        """The clip by the first rung that does not run out of memory."""
+    def _climb(self, task: _Task, engine: Engine, ways: Sequence[Way]) -> Made:
+        """The clip by the first way that does not run out of memory."""
+        sampling, budget = task.sampling, task.budget
         notes: list[str] = []
-        for rung in plan:
-            attempt = self._attempt(image, sampling, rung, report, check)
+        for way in ways:
+            attempt = self._attempt(task, engine, way)
             if attempt is None:
                 # Only now is the traceback gone that held the attempt's tensors.
                 empty_cache()
-                notes.append(f"out of memory with {rung.placement}, {rung.decode_chunk} at once")
+                notes.append(f"out of memory with {_name(way)}")
                 continue
-            rendered, load_s = attempt
-            if rung.decode_chunk != sampling.decode_chunk:
-                notes.append(f"approximate: decoded {rung.decode_chunk} frames at once")
-            memory = Memory(rung.placement, budget, rung.peak_bytes, self._measured_peak())
-            if budget is not None and (memory.measured_peak_bytes or 0) > budget:
-                notes.append("the clip used more GPU memory than the budget")
-            precision = self._precision.name
-            return Made(rendered, precision, rung.decode_chunk, load_s, memory, tuple(notes))
+            rendered, load_s, peak = attempt
+            if way.decode_chunk not in (None, sampling.decode_chunk):
+                notes.append(f"approximate: decoded {way.decode_chunk} frames at once")
+            memory = Memory(way.plan, budget, way.peak_bytes, peak)
+            if budget is not None and (peak or 0) > budget:
+                notes.append("the clip used more memory than the budget")
+            name = self._precision.name
+            return Made(rendered, name, way.decode_chunk, load_s, memory, tuple(notes), engine)
+        approximate = ", or --allow-approximate" if engine == "reference" else ""
         raise OutOfMemory(
             f"{sampling.frames} frames at {sampling.width}x{sampling.height} do not fit in memory, "
-            f"not even with {plan[-1].placement}",
-            hint="Close other programs on the GPU, ask for a smaller size, or --allow-approximate.",
+            f"not even with {_name(ways[-1])}",
+            hint=f"Close other programs on the GPU, ask for a smaller size{approximate}.",
         )
 
     def _attempt(
-        self, image: Image, sampling: Sampling, rung: Rung, report: Report, check: Check
-    ) -> tuple[Rendered, float] | None:
-        """One try, with the seconds its loading took; None where memory ran out.
+        self, task: _Task, engine: Engine, way: Way
+    ) -> tuple[Rendered, float, int | None] | None:
+        """One try: the clip, the seconds loading took, the peak; None where memory ran out.
 
-        After any exception the pipeline is as new.
+        After any exception the networks are as new.
         """
         import torch
 
-        chunked = dataclasses.replace(sampling, decode_chunk=rung.decode_chunk)
-        made: tuple[Rendered, float] | None = None
+        done = False
         try:
-            load_s = self._prepare(rung, report, check)
-            assert self._pipeline is not None
-            rendered = reference.render(self._pipeline, image, chunked, report=report, check=check)
-            made = rendered, load_s
+            runner, load_s = self._prepared(task, engine, way)
+            rendered, peak = runner.render(
+                way, task.image, task.sampling, report=task.report, check=task.check
+            )
+            done = True
         except torch.OutOfMemoryError:
             return None
         finally:
-            if made is None:
-                self._recover()
-        return made
+            if not done and self._runner is not None:
+                self._runner.recover()
+        return rendered, load_s, peak
 
-    def _prepare(self, rung: Rung, report: Report, check: Check) -> float:
-        """Have the networks loaded and placed; the seconds that took."""
+    def _prepared(self, task: _Task, engine: Engine, way: Way) -> tuple[Runner, float]:
+        """The networks loaded and placed, and the seconds that took."""
         import torch
 
         started = time.perf_counter()
-        if self._pipeline is None:
-            check()
-            report("load", 0, 0)
-            self._pipeline = load(self.checkpoint, self.device, self._precision)
-        if self._placed != rung.placement:
-            if self._placed is not None:
-                self._recover()
-            place(self._pipeline, rung.placement, self.device)
-            self._placed = rung.placement
+        if self._runner is not None and self._runner.engine != engine:
+            # Folding leaves nothing for the reference to run: it takes the files again.
+            precision = self._precision
+            self.close()
+            self._precision = precision
+        if self._runner is None:
+            task.check()
+            task.report("load", 0, 0)
+            self._runner = self._load(engine)
+        self._runner.prepare(way)
         if self.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
-        return time.perf_counter() - started
+        return self._runner, time.perf_counter() - started
 
-    def _recover(self) -> None:
-        """Hooks off, weights in main memory, the VAE in its precision."""
-        self._placed = None
-        if self._pipeline is not None:
-            clear(self._pipeline, self._precision.of_torch())
+    def _load(self, engine: Engine) -> Runner:
+        """The networks from their files, folded where the fused engine is to run them.
 
-    def _ladder(
-        self,
-        sampling: Sampling,
-        precision: Precision,
-        budget: int | None,
-        allow_approximate: bool,
-    ) -> tuple[Rung, ...]:
-        self._sizes = self._sizes or sizes_of(self.checkpoint)
+        Raises:
+            UnknownPart: they cannot be folded; the reference engine keeps what was loaded.
+        """
+        pipeline = load(self.checkpoint, self.device, self._precision)
+        if engine == "fused":
+            try:
+                return FusedRunner(pipeline, self.device)
+            except UnknownPart:
+                self._runner = self._reference(pipeline)
+                raise
+        return self._reference(pipeline)
+
+    def _reference(self, pipeline: StableVideoDiffusionPipeline) -> Runner:
+        return ReferenceRunner(pipeline, self.device, self._precision.of_torch())
+
+    def _ways(self, task: _Task, engine: Engine, precision: Precision) -> Sequence[Way]:
+        self._blueprint = self._blueprint or blueprint_of(self.checkpoint)
         free, total = self._device_memory()
-        return ladder(
-            self._sizes,
-            sampling,
+        return ways_of(
+            engine,
+            self._blueprint,
+            task.sampling,
+            allow_approximate=task.allow_approximate,
             itemsize=precision.itemsize,
             on_gpu=self.device.startswith("cuda"),
             free=free,
             total=total,
-            budget=budget,
-            allow_approximate=allow_approximate,
+            budget=task.budget,
         )
 
     def _device_memory(self) -> tuple[int | None, int | None]:
@@ -231,12 +323,12 @@ class Session:
         free, total = torch.cuda.mem_get_info(self.device)
         return free + torch.cuda.memory_reserved(self.device), total
 
-    def _measured_peak(self) -> int | None:
-        if not self.device.startswith("cuda"):
-            return None
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(self.device))
-
     def _bad(self, what: str) -> str:
         return f"checkpoint {self.checkpoint.name} made unusable frames: {what}"
+
+
+def _name(way: Way) -> str:
+    """A way in a sentence; its decoding where that is in chunks."""
+    return (
+        way.plan if way.decode_chunk is None else f"{way.plan}, {way.decode_chunk} frames at once"
+    )

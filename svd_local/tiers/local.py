@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from svd_local.engine.aliases import DEFAULT_ORDER
+from svd_local.engine.blueprint import blueprint_of
 from svd_local.engine.checkpoints import Checkpoint, resolve
 from svd_local.engine.loading import precision_for
-from svd_local.engine.memory import ladder
-from svd_local.engine.session import Made, Session
-from svd_local.engine.sizes import sizes_of
+from svd_local.engine.session import Engine, Made, Session, ways_of
 from svd_local.engine.values import Sampling
 from svd_local.engine.verify import require_whole
 from svd_local.errors import (
@@ -31,11 +30,11 @@ from svd_local.request import (
     generated_parameters,
     output_size,
 )
-from svd_local.result import Correction, Timings
+from svd_local.result import Timings
 from svd_local.tiers.base import Availability, Frames, Job, Plan
 from svd_local.tiers.gpus import list_gpus, no_cuda
 
-ENGINES = ("reference",)
+DEFAULT_ENGINE: Engine = "fused"
 SPEEDS = ("exact",)
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --device cpu."
@@ -117,15 +116,15 @@ class LocalTier:
                 hint=f"Write {' or '.join(SPEEDS)}.",
                 field="speed",
             )
+        if request.checkpoint is not None:
+            self.availability(request)  # what was named and cannot be had is the first thing to say
+        device = _device(request)
         checkpoint = self._checkpoint(request, pull=True)
         require_whole(checkpoint)
-        device = _device(request)
         native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
         parameters, corrections = generated_parameters(request, native)
-        self._require_budget(request, checkpoint, device, parameters)
-        if request.engine is not None and request.engine not in ENGINES:
-            why = f"this version has {' and '.join(ENGINES)}"
-            corrections += (Correction("engine", request.engine, ENGINES[0], why),)
+        engine = request.engine or DEFAULT_ENGINE
+        self._require_budget(request, checkpoint, device, engine, parameters)
         size = (parameters.width, parameters.height)
         return Plan(
             tier=self.id,
@@ -135,10 +134,10 @@ class LocalTier:
             fingerprint={
                 "tier": self.id,
                 "checkpoint": checkpoint.revision,
-                "engine": ENGINES[0],
+                "engine": engine,
                 "device": device,
                 "precision": precision_for(device).name,
-                "decode_chunk": parameters.frames,
+                **_decoding(engine, parameters.frames),
                 "versions": dict(_versions()),
             },
             fps=parameters.fps,
@@ -146,17 +145,17 @@ class LocalTier:
             corrections=corrections,
             warnings=_warnings(parameters, native),
             checkpoint=checkpoint.name,
-            engine=ENGINES[0],
+            engine=engine,
             device=device,
             speed=request.speed,
             synthetic=checkpoint.synthetic,
         )
 
     def generate(self, job: Job) -> Frames:
-        """Make the frames by the bare pipeline.
+        """Make the frames; a model that the fused engine does not know runs on the reference.
 
         Raises:
-            OutOfMemory: not even the smallest exact placement fitted.
+            OutOfMemory: not even the smallest exact memory plan fitted.
             BadOutput: NaN or black frames, twice.
             CheckpointUnavailable: the checkpoint is damaged or went away since the plan.
             TierFailed: anything nobody expected; its cause is the exception as it came.
@@ -167,6 +166,11 @@ class LocalTier:
                 return self._generate(job)
         except SvdLocalError:
             raise
+        except ImportError as error:
+            raise TierUnavailable(
+                f"the local tier needs a library that does not load here: {error}",
+                hint="Install svd-local again in a fresh environment; the README says how.",
+            ) from error
         except Exception as error:
             raise TierFailed(
                 f"the local tier failed on checkpoint {job.plan.checkpoint}: {error!r}",
@@ -187,12 +191,13 @@ class LocalTier:
         made = session.make(
             job.keyframes[0].image,
             sampling,
+            engine=request.engine or DEFAULT_ENGINE,
             budget=self._budget(request),
             allow_approximate=request.allow_approximate,
             report=job.monitor.report,
             check=job.monitor.check,
         )
-        return _frames(made, sampling)
+        return _frames(made, sampling, plan)
 
     def _session_for(self, checkpoint: Checkpoint, device: str) -> Session:
         """The loaded session where it fits, else a new one in its place."""
@@ -239,13 +244,15 @@ class LocalTier:
         request: ClipRequest,
         checkpoint: Checkpoint,
         device: str,
+        engine: Engine,
         parameters: GeneratedParameters,
     ) -> None:
-        """Refuse a budget that not even the smallest placement keeps to, before any work."""
+        """Refuse a budget that not even the smallest memory plan keeps to, before any work."""
         budget = self._budget(request)
         if budget is not None:
-            ladder(
-                sizes_of(checkpoint),
+            ways_of(
+                engine,
+                blueprint_of(checkpoint),
                 _sampling(parameters.to_json()),
                 itemsize=precision_for(device).itemsize,
                 on_gpu=device == "cuda",
@@ -287,8 +294,18 @@ def _sampling(parameters: Mapping[str, Any]) -> Sampling:
     )
 
 
-def _frames(made: Made, sampling: Sampling) -> Frames:
+def _decoding(engine: Engine, frames: int) -> dict[str, int]:
+    """How many frames the reference decodes at once, which changes pixels; the other knows no chunks."""
+    return {"decode_chunk": frames} if engine == "reference" else {}
+
+
+def _frames(made: Made, sampling: Sampling, plan: Plan) -> Frames:
     rendered = made.rendered
+    ran: dict[str, Any] = {"precision": made.precision}
+    if made.decode_chunk is not None:
+        ran["decode_chunk"] = made.decode_chunk
+    if made.engine != plan.engine:
+        ran["engine"] = made.engine
     return Frames(
         count=sampling.frames,
         width=sampling.width,
@@ -302,7 +319,8 @@ def _frames(made: Made, sampling: Sampling) -> Frames:
             decode_s=rendered.decode_s,
         ),
         warnings=made.notes,
-        ran={"precision": made.precision, "decode_chunk": made.decode_chunk},
+        ran=ran,
+        engine=made.engine,
     )
 
 

@@ -35,8 +35,8 @@ def budget_for(session: Session, sampling: Sampling, placement: Placement) -> in
 
 def pipeline_of(session: Session) -> Any:
     """The loaded pipeline, for tests that break it from inside."""
-    assert session._pipeline is not None
-    return session._pipeline
+    assert session._runner is not None
+    return session._runner.pipeline
 
 
 def test_frames_do_not_change_with_offload(

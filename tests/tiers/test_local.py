@@ -90,7 +90,8 @@ def test_frames_equal_the_bare_pipelines(tier: LocalTier, tiny_models: Path) -> 
     import torch
     from diffusers import StableVideoDiffusionPipeline
 
-    request = ClipRequest(prompt="x", seed=5, fps=8, motion=90, noise=0.1, **TINY)
+    asked: dict[str, Any] = {"prompt": "x", "seed": 5, "fps": 8, "motion": 90, "noise": 0.1, **TINY}
+    request = ClipRequest(engine="reference", **asked)
     job = job_of(tier, request)
     bare = StableVideoDiffusionPipeline.from_pretrained(
         tiny_models / "tiny-svd", use_safetensors=True
@@ -159,14 +160,14 @@ def test_the_plan_is_made_without_files_or_torch(tmp_path: Path) -> None:
     assert plan.parameters["frames"] == 25
     assert (plan.parameters["steps"], plan.parameters["schedule"]) == (10, "align-your-steps")
     assert [(c.field, c.to) for c in plan.corrections] == [("frames", 25)]
-    assert (plan.checkpoint, plan.engine, plan.device) == ("tiny-svd", "reference", "cpu")
+    assert (plan.checkpoint, plan.engine, plan.device) == ("tiny-svd", "fused", "cpu")
     assert plan.synthetic
     assert plan.warnings == ()
     assert not (tmp_path / "models").exists()
 
 
 def test_what_changes_pixels_is_in_the_fingerprint(tier: LocalTier) -> None:
-    printed = dict(tier.plan(ClipRequest(prompt="x", **TINY)).fingerprint)
+    printed = dict(tier.plan(ClipRequest(prompt="x", engine="reference", **TINY)).fingerprint)
 
     assert printed.pop("checkpoint").startswith("tiny-svd:")
     versions = printed.pop("versions")
@@ -180,12 +181,47 @@ def test_what_changes_pixels_is_in_the_fingerprint(tier: LocalTier) -> None:
     }
 
 
-def test_an_engine_this_version_lacks_is_corrected(tier: LocalTier) -> None:
-    plan = tier.plan(ClipRequest(prompt="x", engine="fused", **TINY))
+def test_the_fused_engine_is_the_usual_one_and_another_entry_in_the_cache(tier: LocalTier) -> None:
+    usual = tier.plan(ClipRequest(prompt="x", **TINY))
+    named = tier.plan(ClipRequest(prompt="x", engine="fused", **TINY))
+    reference = tier.plan(ClipRequest(prompt="x", engine="reference", **TINY))
 
-    [correction] = plan.corrections
-    assert (correction.field, correction.from_, correction.to) == ("engine", "fused", "reference")
-    assert plan.engine == "reference"
+    assert usual.fingerprint == named.fingerprint != reference.fingerprint
+    assert "decode_chunk" not in usual.fingerprint
+    assert (usual.engine, reference.engine) == ("fused", "reference")
+
+
+def test_both_engines_make_the_same_clip_to_a_grey_level(tier: LocalTier) -> None:
+    asked: dict[str, Any] = {"prompt": "x", "seed": 5, **TINY, "steps": 3}
+    fused, reference = (
+        np.concatenate(
+            list(tier.generate(job_of(tier, ClipRequest(engine=engine, **asked))).chunks)
+        ).astype(int)
+        for engine in ("fused", "reference")
+    )
+
+    assert (np.abs(fused - reference) <= 1).mean() >= 0.999
+
+
+def test_a_model_the_fused_engine_does_not_know_runs_on_the_reference(
+    tier: LocalTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svd_local.engine.fused.unknown import UnknownPart
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UnknownPart("unet.mid_block", "Adapter", "ResnetBlock2D")
+
+    monkeypatch.setattr("svd_local.engine.fused.render.Fused.from_pipeline", refuse)
+
+    request = ClipRequest(prompt="x", seed=5, **TINY)
+    job = job_of(tier, request)
+    made = tier.generate(job)
+
+    # Stored as what it is: a clip of the reference.
+    named = tier.plan(request.model_copy(update={"engine": "reference"}))
+    assert {**job.plan.fingerprint, **made.ran} == named.fingerprint
+    assert made.engine == "reference"
+    assert "unet.mid_block" in " ".join(made.warnings)
 
 
 @pytest.mark.parametrize("speed", ["cached", "fp8", "distilled"])
@@ -218,7 +254,7 @@ def test_too_small_a_budget_is_refused_by_the_plan(tiny_models: Path, by: str) -
 
 
 def test_a_budget_leads_to_a_smaller_placement(tier: LocalTier) -> None:
-    tight = ClipRequest(prompt="x", seed=1, vram_budget=45 * 2**20, **TINY)
+    tight = ClipRequest(prompt="x", seed=1, engine="reference", vram_budget=45 * 2**20, **TINY)
     roomy = tight.model_copy(update={"vram_budget": None})
 
     made = tier.generate(job_of(tier, tight))
@@ -228,6 +264,22 @@ def test_a_budget_leads_to_a_smaller_placement(tier: LocalTier) -> None:
     assert made.memory.budget_bytes == 45 * 2**20
     assert (made.memory.predicted_peak_bytes or 0) <= 45 * 2**20
     assert np.array_equal(np.concatenate(list(made.chunks)), frames_of(tier, job_of(tier, roomy)))
+
+
+def test_a_budget_leads_the_fused_engine_to_a_smaller_plan(tier: LocalTier) -> None:
+    budget = 43 * 2**20
+    tight = ClipRequest(prompt="x", seed=1, vram_budget=budget, **TINY)
+
+    made = tier.generate(job_of(tier, tight))
+
+    assert made.memory is not None
+    assert made.memory.plan == "resident + streaming decode"
+    assert made.memory.budget_bytes == budget
+    assert (made.memory.predicted_peak_bytes or 0) <= budget
+    assert (made.memory.measured_peak_bytes or budget + 1) <= budget
+    roomy = frames_of(tier, job_of(tier, tight.model_copy(update={"vram_budget": None})))
+    pixels = np.concatenate(list(made.chunks))
+    assert np.abs(pixels.astype(int) - roomy).max() <= 1
 
 
 def test_without_a_gpu_it_is_unavailable_and_says_what_to_do(tier: LocalTier) -> None:
@@ -421,7 +473,7 @@ def test_a_surprise_is_a_failure_with_its_cause(
     monkeypatch.setattr("svd_local.engine.reference.render", surprise)
 
     with pytest.raises(TierFailed, match="our bug") as failed:
-        tier.generate(job_of(tier, ClipRequest(prompt="x", **TINY)))
+        tier.generate(job_of(tier, ClipRequest(prompt="x", engine="reference", **TINY)))
 
     assert isinstance(failed.value.__cause__, ZeroDivisionError)
     assert not failed.value.falls_through
@@ -436,7 +488,7 @@ def test_out_of_memory_keeps_its_type(tier: LocalTier, monkeypatch: pytest.Monke
     monkeypatch.setattr("svd_local.engine.reference.render", run_out)
 
     with pytest.raises(OutOfMemory) as failed:
-        tier.generate(job_of(tier, ClipRequest(prompt="x", **TINY)))
+        tier.generate(job_of(tier, ClipRequest(prompt="x", engine="reference", **TINY)))
 
     assert failed.value.falls_through
 

@@ -1,0 +1,72 @@
+"""How much the folded networks weigh, counted from their shapes without folding anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from svd_local.engine.blueprint import Blueprint, UNetShape, VaeShape
+
+_QUARTERS = 16
+"""Weights in the four 2x2 kernels that a 3x3 kernel over enlarged maps folds into."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedSizes:
+    """Bytes of each part."""
+
+    unet: int
+    """What every step needs."""
+    conditioning: int
+    """What is needed once a clip, and may stay in host memory."""
+    decoder: int
+    encoder: int
+    """The VAE's, in the working precision."""
+    image_encoder: int
+
+
+def folded_sizes(blueprint: Blueprint, itemsize: int) -> FoldedSizes:
+    """Bytes of every part, ``itemsize`` to an element."""
+    sizes = blueprint.sizes
+    conditioning, dropped = _conditioning(blueprint.unet)
+    decoder, quarters = _decoder(blueprint.vae)
+    unet = sizes.unet_parameters - conditioning - dropped
+    unet += sum(_QUARTERS * width**2 for width in blueprint.unet.widths[1:])
+    return FoldedSizes(
+        unet=unet * itemsize,
+        conditioning=conditioning * itemsize,
+        decoder=(decoder + quarters) * itemsize,
+        encoder=max(0, sizes.vae_parameters - decoder) * itemsize,
+        image_encoder=sizes.image_encoder_parameters * itemsize,
+    )
+
+
+def _conditioning(unet: UNetShape) -> tuple[int, int]:
+    """Parameters that only the conditioning meets, and those that nothing needs any more."""
+    time = 4 * unet.widths[0]
+    kept = sum(inputs * time + time for inputs in unet.time_inputs) + 2 * (time * time + time)
+    dropped = 0
+    for layer in unet.all_layers():
+        width, context = layer.out, layer.context
+        kept += 2 * (time * width + width)
+        if layer.depth:
+            kept += 8 * width * width + 5 * width
+            kept += 2 * layer.depth * (context * width + width * width + width)
+            dropped += 2 * layer.depth * (width * width + context * width + 2 * width)
+    return kept, dropped
+
+
+def _decoder(vae: VaeShape) -> tuple[int, int]:
+    """Parameters of the VAE's decoder as it was, and what folding adds."""
+    widths = vae.widths
+    decoder = 9 * vae.latent_channels * widths[-1]
+    quarters = 0
+    for what, channels, out in vae.decoder():
+        decoder += 9 * out * (channels + out) + 6 * out * out
+        if channels != out:
+            decoder += channels * out
+        if what == "attend":
+            decoder += 4 * channels * channels
+        if what == "enlarge":
+            decoder += 9 * channels * channels
+            quarters += _QUARTERS * channels * channels
+    return decoder, quarters

@@ -1,0 +1,205 @@
+"""The fused engine's ways to run a clip, from the fastest to the smallest. Every one is exact.
+
+A clip has three phases, each with its own networks: the picture is encoded, the frames are denoised,
+the latents are decoded. A way says which weights stay on the device throughout, and how much of a step
+and of the decode is computed at once; its peak is that of its largest phase.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+from svd_local.engine.blueprint import Blueprint
+from svd_local.engine.decoder_memory import decode_bytes
+from svd_local.engine.folded_sizes import FoldedSizes, folded_sizes
+from svd_local.engine.fused_memory import step_bytes
+from svd_local.engine.memory import encoding_bytes, fitting
+from svd_local.engine.values import Sampling
+
+Weights = Literal["resident", "encoders offloaded", "one network at a time"]
+Step = Literal["whole", "guidance halves", "pieces", "pieces, skips in host memory"]
+Decode = Literal["whole", "streaming decode", "streaming decode from host memory"]
+
+# How much longer a clip takes, in hundredths, as estimated from traffic and repeated work: only the
+# order counts.
+_WEIGHTS: dict[Weights, int] = {
+    "resident": 0,
+    "encoders offloaded": 3,
+    "one network at a time": 6,
+}
+_STEPS: dict[Step, int] = {
+    "whole": 0,
+    "guidance halves": 2,
+    "pieces": 8,
+    "pieces, skips in host memory": 20,
+}
+_DECODES: dict[Decode, int] = {
+    "whole": 0,
+    "streaming decode": 3,
+    "streaming decode from host memory": 8,
+}
+_PIECE_FRAMES = 2
+"""Frames of the widest map in a piece."""
+_SINGLE = 4
+_SMALL_CHANGE = 1.01
+"""For statistics, biases and whatever else is too small to be followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusedWay:
+    """One way to run, and its peak in bytes of live tensors on the device."""
+
+    weights: Weights
+    step: Step
+    decode: Decode
+    piece_elements: int | None
+    """Elements of a map that one pass of a step takes; None for as much as kernels can index."""
+    peak_bytes: int
+
+    @property
+    def plan(self) -> str:
+        """Its name, for people."""
+        parts = (self.weights, *(part for part in (self.step, self.decode) if part != "whole"))
+        return " + ".join(parts)
+
+    @property
+    def decode_chunk(self) -> None:
+        """Frames are always decoded together."""
+        return
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the halves of guidance run one after the other."""
+        return self.step != "whole"
+
+    @property
+    def host_skips(self) -> bool:
+        """Whether a step leaves the maps of its way down in host memory."""
+        return self.step == "pieces, skips in host memory"
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the decode streams."""
+        return self.decode != "whole"
+
+    @property
+    def host_maps(self) -> bool:
+        """Whether a streaming decode keeps its maps in host memory."""
+        return self.decode == "streaming decode from host memory"
+
+
+def fused_ladder(
+    blueprint: Blueprint,
+    sampling: Sampling,
+    *,
+    itemsize: int,
+    on_gpu: bool,
+    free: int | None,
+    total: int | None,
+    budget: int | None,
+) -> tuple[FusedWay, ...]:
+    """The ways to try, the fastest that fits first; after it only smaller ones.
+
+    The arguments, but for the blueprint, and the errors are those of `memory.ladder`.
+
+    Raises:
+        InvalidRequest: the budget is below the smallest way; says the least that would do.
+        OutOfMemory: the device as a whole is.
+    """
+    return fitting(
+        fused_ways(blueprint, sampling, itemsize=itemsize, on_gpu=on_gpu),
+        sampling,
+        on_gpu=on_gpu,
+        free=free,
+        total=total,
+        budget=budget,
+    )
+
+
+def fused_ways(
+    blueprint: Blueprint, sampling: Sampling, *, itemsize: int, on_gpu: bool
+) -> tuple[FusedWay, ...]:
+    """Every way there is on a device, from the fastest.
+
+    On the CPU there is no other memory to put anything in, so weights are always all there.
+    """
+    pieces = _PIECE_FRAMES * (sampling.width // 8) * (sampling.height // 8)
+    pieces *= blueprint.unet.widths[0]
+    steps = [step for step in _STEPS if sampling.guided or step != "guidance halves"]
+    decodes = list(_DECODES)
+    weights = list(_WEIGHTS)
+    if not on_gpu:
+        steps.remove("pieces, skips in host memory")
+        decodes.remove("streaming decode from host memory")
+        weights = ["resident"]
+    sizes = folded_sizes(blueprint, itemsize)
+    constants = _constants(blueprint, sampling, itemsize)
+    # In half precision the picture's encoder is cast to fp32 while it runs.
+    encoding = encoding_bytes(blueprint.sizes, sampling)
+    encoding += sizes.encoder // itemsize * (_SINGLE - itemsize)
+    stepping = {
+        step: constants
+        + step_bytes(
+            blueprint,
+            sampling,
+            itemsize=itemsize,
+            on_gpu=on_gpu,
+            halves=step != "whole",
+            limit=pieces if step.startswith("pieces") else None,
+            host_skips=step == "pieces, skips in host memory",
+        )
+        for step in steps
+    }
+    decoding = {
+        decode: decode_bytes(
+            blueprint.vae,
+            sampling,
+            itemsize=itemsize,
+            on_gpu=on_gpu,
+            streaming=decode != "whole",
+            host=decode == "streaming decode from host memory",
+        )
+        for decode in decodes
+    }
+    ways = [
+        FusedWay(
+            where,
+            step,
+            decode,
+            pieces if step.startswith("pieces") else None,
+            _peak(where, sizes, encoding, stepping[step], decoding[decode]),
+        )
+        for where, step, decode in itertools.product(weights, steps, decodes)
+    ]
+    return tuple(
+        sorted(ways, key=lambda w: _WEIGHTS[w.weights] + _STEPS[w.step] + _DECODES[w.decode])
+    )
+
+
+def _peak(where: Weights, sizes: FoldedSizes, encoding: int, stepping: int, decoding: int) -> int:
+    """The largest phase, with the weights that lie on the device during it."""
+    encoders = sizes.encoder + sizes.image_encoder
+    networks = sizes.unet + sizes.decoder
+    if where == "resident":
+        everything = encoders + networks + sizes.conditioning
+        peak = everything + max(encoding, stepping, decoding)
+    elif where == "encoders offloaded":
+        peak = networks + max(encoders + encoding, stepping, decoding)
+    else:
+        peak = max(encoders + encoding, sizes.unet + stepping, sizes.decoder + decoding)
+    return int(_SMALL_CHANGE * peak)
+
+
+def _constants(blueprint: Blueprint, sampling: Sampling, itemsize: int) -> int:
+    """What is worked out once a clip and stays until its last step, and the latents."""
+    unet, batch = blueprint.unet, 2 if sampling.guided else 1
+    places = (sampling.width // 8) * (sampling.height // 8)
+    elements = batch * places * unet.widths[0]
+    for layer in unet.all_layers():
+        elements += 2 * sampling.steps * layer.out
+        if layer.depth:
+            elements += (sampling.frames + 2 * batch * layer.depth) * layer.out
+    latents = sampling.frames * places * (unet.in_channels // 2)
+    return elements * itemsize + latents * (itemsize + _SINGLE)

@@ -1,0 +1,281 @@
+"""The fused engine's memory plans: predictions against what living tensors come to."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from svd_local.engine.architecture import Architecture, build, full_size, tiny
+from svd_local.engine.blueprint import Blueprint, unet_shape, vae_shape
+from svd_local.engine.folded_sizes import folded_sizes
+from svd_local.engine.fused.counting import fake_cuda, fake_parameters, peak_bytes
+from svd_local.engine.fused.passes import WHOLE, Passes
+from svd_local.engine.fused.skips import HostSkips, ResidentSkips
+from svd_local.engine.fused.unet import ClipConstants, FusedUNet
+from svd_local.engine.fused.weights import tensors
+from svd_local.engine.fused_memory import step_bytes
+from svd_local.engine.fused_plan import FusedWay, fused_ladder, fused_ways
+from svd_local.engine.fused_runner import FusedRunner
+from svd_local.engine.memory import GPU_OVERHEAD
+from svd_local.engine.sizes import _of_architecture
+from svd_local.engine.values import Sampling
+from svd_local.errors import InvalidRequest, OutOfMemory
+
+GIB = 2**30
+CLIP = Sampling(
+    seed=0,
+    frames=25,
+    fps=7,
+    steps=25,
+    schedule="karras",
+    motion=127,
+    noise=0.02,
+    guidance=(1.0, 3.0),
+    width=1024,
+    height=576,
+    decode_chunk=25,
+)
+SMALL = dataclasses.replace(CLIP, frames=5, width=128, height=64)
+
+
+def blueprint(architecture: Architecture) -> Blueprint:
+    sizes = _of_architecture(architecture)
+    return Blueprint(sizes, unet_shape(architecture.unet), vae_shape(architecture.vae))
+
+
+def ways(architecture: Architecture, sampling: Sampling) -> tuple[FusedWay, ...]:
+    return fused_ways(blueprint(architecture), sampling, itemsize=2, on_gpu=True)
+
+
+def ladder(sampling: Sampling = CLIP, **limits: Any) -> tuple[FusedWay, ...]:
+    given: dict[str, Any] = {"free": None, "total": None, "budget": None, **limits}
+    return fused_ladder(blueprint(full_size(25)), sampling, itemsize=2, on_gpu=True, **given)
+
+
+def fake_runner(architecture: Architecture) -> FusedRunner:
+    """Fake fp16 weights in host memory, to be moved to a fake GPU."""
+    with torch._subclasses.fake_tensor.unset_fake_temporarily(), torch.device("meta"):
+        pipeline = build(architecture)
+    for name in ("unet", "vae", "image_encoder"):
+        for module in getattr(pipeline, name).modules():
+            for key, weight in module._parameters.items():
+                if weight is not None:
+                    fake = torch.empty(weight.shape, dtype=torch.float16)
+                    module._parameters[key] = torch.nn.Parameter(fake, requires_grad=False)
+            for key, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[key] = torch.empty(buffer.shape, dtype=buffer.dtype)
+    return FusedRunner(pipeline, "cuda:0")
+
+
+def prepared(unet: FusedUNet, sampling: Sampling, batch: int) -> tuple[ClipConstants, torch.Tensor]:
+    """A clip's constants and latents."""
+    height, width, frames = sampling.height // 8, sampling.width // 8, sampling.frames
+    context = unet.conditioning.transformers[0].contexts[0][0].value.weight.shape[1]
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.float16, device="cuda")
+
+    constants = unet.prepare(
+        image_latents=empty(batch, 4, height, width),
+        image_embeddings=empty(batch, 1, context),
+        added_time_ids=empty(1, 3),
+        timesteps=torch.empty(sampling.steps, device="cuda"),
+        num_frames=frames,
+        guidance=empty(frames) if batch == 2 else None,
+    )
+    return constants, empty(1, frames, 4, height, width)
+
+
+def phases(runner: FusedRunner, way: FusedWay, sampling: Sampling) -> Callable[[], None]:
+    """What `render` does with the networks, step by step; values are not looked at."""
+
+    def denoised(unet: FusedUNet) -> torch.Tensor:
+        constants, latents = prepared(unet, sampling, 2)
+        return unet.step(latents, constants, 0)
+
+    def work() -> None:
+        runner.prepare(way)
+        runner.bring_encoders(way)
+        vae = runner.pipeline.vae
+        for part in (vae.encoder, vae.quant_conv):
+            fake_parameters(part, torch.float32)
+        picture = torch.empty(1, 3, sampling.height, sampling.width, device="cuda")
+        vae.encode(picture).latent_dist.mode()
+        for part in (vae.encoder, vae.quant_conv):
+            fake_parameters(part, torch.float16)
+        latents = denoised(runner.unet(way))
+        for frame in runner.decoder(way).pixels(latents[0]):
+            frame.to("cpu")
+
+    return work
+
+
+def of(architecture: Architecture, sampling: Sampling, plan: str) -> FusedWay:
+    [way] = [way for way in ways(architecture, sampling) if way.plan == plan]
+    return way
+
+
+def counted(architecture: Architecture, way: FusedWay, sampling: Sampling) -> int:
+    with fake_cuda():
+        return peak_bytes(phases(fake_runner(architecture), way, sampling))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "resident",
+        "encoders offloaded + streaming decode",
+        "one network at a time",
+        "one network at a time + guidance halves + streaming decode from host memory",
+        "one network at a time + pieces + streaming decode",
+        "one network at a time + pieces, skips in host memory + streaming decode from host memory",
+    ],
+)
+def test_a_plan_takes_what_was_predicted(plan: str) -> None:
+    way = of(tiny(), SMALL, plan)
+
+    assert way.peak_bytes == pytest.approx(counted(tiny(), way, SMALL), rel=0.03)
+
+
+@pytest.mark.parametrize("plan", ["resident", "one network at a time"])
+def test_so_it_does_at_full_size(plan: str) -> None:
+    way = of(full_size(25), CLIP, plan)
+
+    assert way.peak_bytes == pytest.approx(counted(full_size(25), way, CLIP), rel=0.03)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "resident + guidance halves + streaming decode",
+        "one network at a time + pieces + streaming decode",
+        "one network at a time + pieces, skips in host memory + streaming decode from host memory",
+    ],
+)
+def test_so_does_every_smaller_plan_at_full_size(plan: str) -> None:
+    way = of(full_size(25), CLIP, plan)
+
+    assert way.peak_bytes == pytest.approx(counted(full_size(25), way, CLIP), rel=0.03)
+
+
+@pytest.mark.parametrize("limit", [None, 2 * 9 * 11 * 32])
+@pytest.mark.parametrize("host_skips", [False, True])
+@pytest.mark.parametrize("guidance", [(1.0, 3.0), (1.0, 1.0)])
+def test_a_step_takes_what_was_predicted(
+    limit: int | None, host_skips: bool, guidance: tuple[float, float]
+) -> None:
+    """At an odd size, where halving and doubling do not meet."""
+    sampling = dataclasses.replace(CLIP, frames=6, width=88, height=72, guidance=guidance)
+    batch = 2 if sampling.guided else 1
+    predicted = step_bytes(
+        blueprint(tiny()),
+        sampling,
+        itemsize=2,
+        on_gpu=True,
+        halves=False,
+        limit=limit,
+        host_skips=host_skips,
+    )
+
+    with fake_cuda():
+        runner = fake_runner(tiny())
+        unet = dataclasses.replace(
+            runner.unet(ways(tiny(), sampling)[0]),
+            passes=WHOLE if limit is None else Passes(limit),
+            skips=HostSkips if host_skips else ResidentSkips,
+        )
+        constants, latents = prepared(unet, sampling, batch)
+        taken = peak_bytes(lambda: unet.step(latents, constants, 0))
+
+    assert predicted == pytest.approx(taken, rel=0.1)
+
+
+@pytest.mark.parametrize("architecture", [tiny(), full_size(25)], ids=["tiny", "full"])
+def test_the_folded_networks_weigh_what_was_predicted(architecture: Architecture) -> None:
+    sizes = folded_sizes(blueprint(architecture), 2)
+
+    with fake_cuda():
+        runner = fake_runner(architecture)
+        way = ways(architecture, SMALL)[0]
+        unet, decoder = runner.unet(way), runner.decoder(way)
+        encoder = runner.pipeline.vae.encoder
+
+        def weight(tree: Any) -> int:
+            return sum(tensor.nbytes for tensor in tree)
+
+        assert sizes.unet == pytest.approx(weight(tensors(unet.weights)), rel=1e-3)
+        assert sizes.conditioning == pytest.approx(weight(tensors(unet.conditioning)), rel=0.02)
+        assert sizes.decoder == pytest.approx(weight(tensors(decoder.weights)), rel=0.01)
+        assert sizes.encoder == pytest.approx(weight(encoder.parameters()), rel=0.02)
+
+
+def test_without_limits_everything_is_resident_and_at_once() -> None:
+    steps = ladder()
+
+    assert steps[0].plan == "resident"
+    assert all(a.peak_bytes > b.peak_bytes for a, b in itertools.pairwise(steps))
+    assert steps[-1].peak_bytes < 4 * GIB - GPU_OVERHEAD
+
+
+@pytest.mark.parametrize(
+    ("budget", "plan"),
+    [
+        (40, "resident"),
+        (12, "resident + streaming decode"),
+        (8, "encoders offloaded + guidance halves + streaming decode"),
+        (6, "one network at a time + pieces + streaming decode"),
+        (4, "one network at a time + pieces + streaming decode from host memory"),
+    ],
+)
+def test_a_budget_leads_to_the_fastest_plan_within_it(budget: int, plan: str) -> None:
+    [chosen, *_] = ladder(budget=budget * GIB)
+
+    assert chosen.plan == plan
+    assert chosen.peak_bytes + GPU_OVERHEAD <= budget * GIB
+
+
+def test_free_memory_binds_as_a_budget_does() -> None:
+    assert ladder(free=12 * GIB, total=80 * GIB) == ladder(budget=12 * GIB)
+    assert len(ladder(free=GIB, total=80 * GIB)) == 1  # what others hold may be given back
+
+
+def test_too_small_a_budget_names_the_least_that_would_do() -> None:
+    with pytest.raises(InvalidRequest, match="100MiB is too little for 25 frames") as refused:
+        ladder(budget=100 * 2**20)
+
+    assert refused.value.field == "vram_budget"
+    named = re.search(r"at least (\d+)MiB", refused.value.hint)
+    assert named is not None
+    least = int(named[1]) * 2**20
+    assert ladder(budget=least)[0].peak_bytes + GPU_OVERHEAD <= least
+    with pytest.raises(InvalidRequest):
+        ladder(budget=least - 2**20)
+
+
+def test_a_gpu_that_is_too_small_as_a_whole_is_refused() -> None:
+    with pytest.raises(OutOfMemory, match="this GPU has 2048MiB") as refused:
+        ladder(free=2 * GIB, total=2 * GIB)
+
+    assert "--allow-approximate" not in refused.value.hint
+
+
+def test_the_cpu_has_nowhere_to_offload_to() -> None:
+    plans = fused_ways(blueprint(tiny()), SMALL, itemsize=4, on_gpu=False)
+
+    assert {way.weights for way in plans} == {"resident"}
+    assert not any(way.host_skips or way.host_maps for way in plans)
+
+
+def test_without_guidance_there_are_no_halves() -> None:
+    unguided = dataclasses.replace(SMALL, guidance=(1.0, 1.0))
+
+    assert not any(way.step == "guidance halves" for way in ways(tiny(), unguided))
