@@ -36,14 +36,15 @@ def overhead(result: dict[str, Any]) -> Row:
 
 
 def image_sequence(result: dict[str, Any]) -> Row:
-    ours, theirs = result["ours"], result["moviepy"]
     what = (
         "a 4 s zoom at 1080p and 24 fps, from a picture to the MP4, against MoviePy "
-        f"{result['versions']['moviepy']} at the same x264 setting"
+        f"{result['versions']['moviepy']} at the same x264 setting ({result['x264']['preset']})"
     )
-    figures = (
-        f"{ours['median_s']:.1f} s against {theirs['median_s']:.1f} s "
-        f"({result['times_faster']:.1f} x), {ours['peak_rss_bytes'] / 1e6:.0f} MB with ffmpeg"
+    figures = "; ".join(
+        f"from {size}: {one['ours']['median_s']:.1f} s against {one['moviepy']['median_s']:.1f} s "
+        f"({one['times_faster']:.1f} x), the whole command within "
+        f"{one['whole_path']['peak_rss_bytes'] / 1e6:.0f} MB"
+        for size, one in result["pictures"].items()
     )
     return what, figures
 
