@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,11 +162,15 @@ def _encode(
     first: list[Pixels] = []
 
     def watched() -> Iterator[Pixels]:
-        for chunk in frames.chunks:
-            if not first:
-                first.append(chunk[0].copy())
-            meter.feed(chunk)
-            yield chunk
+        try:
+            for chunk in frames.chunks:
+                if not first:
+                    first.append(chunk[0].copy())
+                meter.feed(chunk)
+                yield chunk
+        finally:  # an encode that failed must not leave threads that still make frames
+            if isinstance(frames.chunks, Generator):
+                frames.chunks.close()
 
     video = staging.path(".mp4")
     fps = frames.fps or plan.fps
