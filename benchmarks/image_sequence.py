@@ -182,6 +182,7 @@ def make_ours(picture: str, output: str, quality: str) -> None:
         fps=plan.fps,
         target=Path(output),
         settings=encoder_settings(quality),
+        pixels=frames.pixels,
     )
 
 

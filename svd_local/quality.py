@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from svd_local.media.planar import to_rgb
 from svd_local.result import Quality
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -116,7 +117,9 @@ class QualityMeter:
         self._glare = self._grain = 0.0
 
     def feed(self, chunk: Pixels) -> None:
-        """Look at the next frames: uint8 of shape (n, height, width, 3), RGB."""
+        """Look at the next frames: uint8, of shape (n, height, width, 3) in RGB, or (n, height * 3 / 2,
+        width) in yuv420p, laid out as `media.planar` says.
+        """
         for frame in chunk:
             look = _Look.at(frame)
             if self._first is None or self._last is None:
@@ -180,11 +183,11 @@ class _Look:
     @classmethod
     def at(cls, frame: Pixels) -> _Look:
         step = max(1, frame.shape[1] // _SAMPLES_ACROSS)
-        points = np.ascontiguousarray(frame[::step, ::step])
+        points = np.ascontiguousarray(_rgb(frame, slice(None, None, step), slice(None, None, step)))
         small = Image.fromarray(points).resize(THUMBNAIL, Image.Resampling.BOX)
         thumbnail = np.asarray(small, np.float32)
         luma = thumbnail @ _LUMA
-        green = frame[:: 4 * step, :, 1].astype(np.int16)
+        green = _rgb(frame, slice(None, None, 4 * step), slice(None))[..., 1].astype(np.int16)
         edge = (thumbnail <= 2) | (thumbnail >= 253)
         return cls(
             thumbnail=thumbnail,
@@ -209,6 +212,11 @@ class _Look:
         layout = _layout(_as_image(self.thumbnail))
         whole = _as_image(picture.thumbnail)
         return max(_similarity(layout, _layout(whole, crop)) for crop in _crops(whole.size))
+
+
+def _rgb(frame: Pixels, rows: slice, columns: slice) -> Pixels:
+    """Those rows and columns of a frame, which is RGB or, having no third axis, planar."""
+    return frame[rows, columns] if frame.ndim == 3 else to_rgb(frame, rows, columns)
 
 
 def _as_image(thumbnail: Values) -> Image.Image:

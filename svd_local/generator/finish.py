@@ -151,6 +151,7 @@ def _encode(
 ) -> _Encoded:
     """The video and its poster into ``staging``, looked at on the way and decoded back."""
     from svd_local.media.encode import encode_video, encoder_settings
+    from svd_local.media.planar import to_rgb
     from svd_local.media.poster import write_poster
     from svd_local.media.probe import verify
     from svd_local.quality import QualityMeter
@@ -181,13 +182,15 @@ def _encode(
         fps=fps,
         target=video,
         settings=encoder_settings(work.request.quality),
+        pixels=frames.pixels,
         overlay=overlay,
         comment=comment,
         check=monitor.check,
         on_frame=lambda done: monitor.report("encode-video", done, frames.count),
     )
     info = verify(video, frames=frames.count, size=plan.output_size, fps=fps, check=monitor.check)
-    write_poster(first[0], staging.path(".jpg"), overlay=overlay, size=plan.output_size)
+    shown = first[0] if frames.pixels == "rgb24" else to_rgb(first[0])
+    write_poster(shown, staging.path(".jpg"), overlay=overlay, size=plan.output_size)
     quality, warnings = meter.finish()
     return _Encoded(info, quality, warnings)
 

@@ -2,6 +2,8 @@
 
 - ``ffmpeg``    runs ffmpeg, with deadlines
 - ``encode``    frames into an MP4
+- ``filters``   what ffmpeg does with frames before it encodes them
+- ``planar``    frames as the encoder stores them
 - ``probe``     what a file really holds, by decoding it
 - ``poster``    one frame into a JPEG
 - ``binary``    where ffmpeg is

@@ -1,7 +1,6 @@
 """Frames into an MP4 that plays everywhere: H.264, yuv420p, bt709, even sides, faststart.
 
-Frames are streamed: one is held at a time. Scaling, conversion and letters are ffmpeg's filters, so
-that they run beside the encoder and not in the thread that makes the frames.
+Frames are streamed: one is held at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from svd_local.errors import MediaFailed
-from svd_local.media import ffmpeg, metadata
+from svd_local.media import ffmpeg, filters, metadata
 from svd_local.media.files import discard, storage_error, working_folder, write
 
 if TYPE_CHECKING:
@@ -30,12 +29,6 @@ DEADLINE_S = 1800.0
 STALL_S = 120.0
 """The longest wait for one frame to be taken, or for the file to be closed: far more than the slowest
 preset takes on one core, far less than a night."""
-
-_LANCZOS = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
-_BT709 = "out_color_matrix=bt709:out_range=tv"
-# H.264 means chroma samples left-aligned where nothing is said; swscale would centre them.
-_SITED = "out_h_chr_pos=0:out_v_chr_pos=128"
-_TAGS = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +75,7 @@ def encode_video(
     fps: float,
     target: Path,
     settings: EncoderSettings,
+    pixels: filters.Pixels = "rgb24",
     overlay: Image | None = None,
     comment: str = "",
     check: ffmpeg.Check | None = None,
@@ -91,13 +85,15 @@ def encode_video(
     """Write ``target``, an MP4 of exactly the frames in ``chunks``, at a constant rate.
 
     Args:
-        chunks: uint8 arrays of shape (n, height, width, 3), RGB, read once and in order. An array may
-            be filled anew once the next is asked for.
+        chunks: uint8 arrays of shape (n, height, width, 3), read once and in order. An array may be
+            filled anew once the next is asked for.
         source_size: their width and height.
         output_size: width and height of the file, both even; reached by Lanczos.
         fps: frames per second.
         target: replaced where it exists, removed where writing fails.
         settings: x264's quality and effort; see ``encoder_settings``.
+        pixels: ``rgb24``, or ``yuv420p`` for chunks of shape (n, height * 3 / 2, width), laid out as
+            ``planar`` says, which are encoded as they are.
         overlay: RGBA, of ``output_size``, laid over every frame after scaling.
         comment: text for the container's ``comment``.
         check: called often; what it raises ends ffmpeg.
@@ -118,8 +114,8 @@ def encode_video(
     if not (math.isfinite(fps) and fps > 0):
         raise MediaFailed(f"{fps} frames a second cannot be encoded", hint="Use 7.")
     began = time.monotonic()
-    letters = None if overlay is None else overlay.getbbox(alpha_only=True)
-    feed = _Feed(chunks, source_size, on_frame)
+    picture = filters.Picture(source_size, output_size, pixels)
+    feed = _Feed(chunks, source_size, pixels, on_frame)
     _open(target)  # a folder that refuses says so more clearly here than through ffmpeg
     try:
         with working_folder(beside=target) as room:
@@ -127,15 +123,11 @@ def encode_video(
                 [
                     *ffmpeg.usual_options("warning"),
                     *("-y", "-filter_complex_threads", str(ffmpeg.THREADS)),
-                    *("-f", "rawvideo", "-pixel_format", "rgb24"),
+                    *("-f", "rawvideo", "-pixel_format", pixels),
                     *("-video_size", "{}x{}".format(*source_size)),
                     *("-framerate", _rate(fps), "-i", "pipe:0"),
                     *_comment(comment, room),
-                    *(
-                        _plain(output_size)
-                        if overlay is None or letters is None
-                        else _lettered(overlay, letters, output_size, fps, room)
-                    ),
+                    *filters.arguments(picture, overlay, _rate(fps), room),
                     *("-map", "[v]", "-map_metadata", "1"),
                     *("-c:v", "libx264", "-crf", str(settings.crf), "-preset", settings.preset),
                     *("-threads", str(ffmpeg.THREADS)),
@@ -163,16 +155,19 @@ class _Feed:
         self,
         chunks: Iterable[Chunk],
         size: tuple[int, int],
+        pixels: filters.Pixels,
         on_frame: Callable[[int], None] | None,
     ) -> None:
         self.taken = 0
         self._chunks = chunks
-        self._frame_shape = (size[1], size[0], 3)
+        width, height = size
+        rgb = pixels == "rgb24"
+        self._frame_shape = (height, width, 3) if rgb else (height * 3 // 2, width)
         self._on_frame = on_frame
 
     def __iter__(self) -> Iterator[memoryview]:
         for chunk in self._chunks:
-            if chunk.dtype != np.uint8 or chunk.ndim != 4 or chunk.shape[1:] != self._frame_shape:
+            if chunk.dtype != np.uint8 or chunk.shape[1:] != self._frame_shape:
                 raise MediaFailed(
                     f"frames of {chunk.dtype} {chunk.shape} came where uint8 (n, "
                     f"{', '.join(map(str, self._frame_shape))}) was declared",
@@ -208,45 +203,3 @@ def _comment(comment: str, room: Path) -> list[str]:
     """Arguments for an input that is only tags. It is the second: input 1."""
     write(room / "tags.txt", metadata.dump(comment))
     return ["-f", "ffmetadata", "-i", "file:tags.txt"]
-
-
-def _plain(size: tuple[int, int]) -> list[str]:
-    """Scaled and converted in one step."""
-    scale = f"scale={size[0]}:{size[1]}:{_LANCZOS}:{_BT709}:{_SITED}"
-    return ["-filter_complex", f"[0:v]{scale},format=yuv420p,{_TAGS}[v]"]
-
-
-def _lettered(
-    overlay: Image,
-    box: tuple[int, int, int, int],
-    size: tuple[int, int],
-    fps: float,
-    room: Path,
-) -> list[str]:
-    """Scaled, then ``overlay``'s ``box`` laid over it, then converted.
-
-    ffmpeg's filter and not numpy, because scaling happens in ffmpeg and letters must come after it;
-    it also leaves the thread that makes frames alone. The blend is done before chroma is halved
-    (yuv444), so that coloured letters get the same clean edges as the rest of the picture. Only
-    the box is read and blended: with a lower third it costs about 5 ms a frame at 1080p.
-    """
-    if overlay.size != size or overlay.mode != "RGBA":
-        raise MediaFailed(
-            f"an overlay of {overlay.mode} {overlay.size} came where RGBA {size} was expected",
-            hint="Draw it at the size of the finished file.",
-        )
-    left, top, right, bottom = box
-    write(room / "overlay.rgba", overlay.crop(box).tobytes())
-    full = f"{_LANCZOS}:{_BT709}"
-    graph = (
-        f"[0:v]scale={size[0]}:{size[1]}:{full},format=yuv444p[picture];"
-        f"[2:v]scale={full},format=yuva444p[letters];"
-        f"[picture][letters]overlay={left}:{top}:format=yuv444,"
-        f"scale={full}:{_SITED},format=yuv420p,{_TAGS}[v]"
-    )
-    return [
-        *("-f", "rawvideo", "-pixel_format", "rgba"),
-        *("-video_size", f"{right - left}x{bottom - top}"),
-        *("-framerate", _rate(fps), "-i", "file:overlay.rgba"),
-        *("-filter_complex", graph),
-    ]

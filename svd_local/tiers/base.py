@@ -124,14 +124,16 @@ class Job:
 class Frames:
     """Frames a tier made, possibly lazily.
 
-    ``chunks`` yields uint8 arrays of shape (n, height, width, 3), RGB, ``count`` frames in all; it
-    is read once, in order. The rest says how they were really made.
+    ``chunks`` yields uint8 arrays, ``count`` frames in all; it is read once, in order. Their shape is
+    (n, height, width, 3) where ``pixels`` is ``rgb24``, and (n, height * 3 / 2, width) where it is
+    ``yuv420p``, laid out as `media.planar` says. The rest says how they were really made.
     """
 
     count: int
     width: int
     height: int
     chunks: Iterable[np.ndarray[Any, np.dtype[np.uint8]]]
+    pixels: Literal["rgb24", "yuv420p"] = "rgb24"
     memory: Memory | None = None
     timings: Timings = field(default_factory=Timings)
     warnings: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from svd_local.tiers.stills import camera, timeline
 
 if TYPE_CHECKING:
     from svd_local.keyframe.types import Keyframe
-    from svd_local.tiers.stills.render import UInt8Array
+    from svd_local.tiers.stills.still import UInt8Array
 
 _HURRIED_S = 1.0
 """Seconds a picture should have at least before it is worth a warning."""
@@ -71,6 +71,7 @@ class ImageSequenceTier:
             width=width,
             height=height,
             chunks=_chunks(job.keyframes, shots, count, (width, height), job.monitor),
+            pixels="yuv420p",
             manifest=_manifest(job, shots),
         )
 

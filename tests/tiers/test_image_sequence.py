@@ -9,6 +9,7 @@ from PIL import Image
 
 from svd_local.errors import Cancelled, TierFailed
 from svd_local.keyframe.types import Keyframe
+from svd_local.media.planar import to_rgb
 from svd_local.request import ClipRequest
 from svd_local.tiers.base import Job, Monitor
 from svd_local.tiers.image_sequence import ImageSequenceTier
@@ -39,7 +40,9 @@ def make(wanted, names=("first",), monitor=None):
 
 
 def pixels(frames):
-    return np.concatenate(list(frames.chunks))
+    """In RGB: (frames, height, width, 3)."""
+    assert frames.pixels == "yuv420p"
+    return np.stack([to_rgb(chunk[0]) for chunk in frames.chunks])
 
 
 def test_it_is_there_on_every_machine():
@@ -90,7 +93,7 @@ def test_frames_are_as_many_and_as_large_as_planned_and_come_one_by_one():
     frames = make(request())
     chunks = list(frames.chunks)
     assert (frames.count, frames.width, frames.height) == (12, 128, 72)
-    assert [chunk.shape for chunk in chunks] == [(1, 72, 128, 3)] * 12
+    assert [chunk.shape for chunk in chunks] == [(1, 108, 128)] * 12
     assert {chunk.dtype for chunk in chunks} == {np.dtype(np.uint8)}
 
 

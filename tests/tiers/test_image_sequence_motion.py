@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from svd_local.media.planar import planes
 from svd_local.tiers.stills import camera
 from svd_local.tiers.stills.easing import ramped, smoothstep
 from svd_local.tiers.stills.render import render, working_size
@@ -33,7 +34,7 @@ def centroid(frame, near):
     """Centre of the light around ``near``, in pixels from the frame's upper left corner."""
     radius = 18
     left, top = (round(v) - radius for v in near)
-    part = frame[top : top + 2 * radius, left : left + 2 * radius, 1].astype(float)
+    part = frame[top : top + 2 * radius, left : left + 2 * radius].astype(float) - 16
     ys, xs = np.mgrid[top : top + 2 * radius, left : left + 2 * radius] + 0.5
     return np.array([(xs * part).sum(), (ys * part).sum()]) / part.sum()
 
@@ -54,7 +55,7 @@ def track(picture, shots):
     for number, frame in enumerate(render([picture], shots, COUNT, FRAME)):
         box = shots[0].window(number).in_pixels(*PICTURE)
         meant.append([intended(box, blob) for blob in BLOBS])
-        seen.append([centroid(frame[0], where) for where in meant[-1]])
+        seen.append([centroid(planes(frame[0])[0], where) for where in meant[-1]])
     return np.array(meant), np.array(seen)
 
 
