@@ -48,6 +48,8 @@ def self_test(json_output: _Json = False) -> None:
         else:
             for tier in report["tiers"]:
                 say(f"{tier['tier']:15} {tier['outcome']:12} {tier['detail']}")
+            for warning in report["warnings"]:
+                tell(warning)
             tell("passed" if report["success"] else "failed")
         raise typer.Exit(0 if report["success"] else 1)
 

@@ -25,7 +25,8 @@ def self_test_report(
 
     A tier whose use would send something away is not tried: a self-test costs nobody anything. The
     placeholder is tried too, and does not count: ``success`` needs one tier above it that made a
-    file which decodes to what was asked for.
+    file which decodes to what was asked for. ``warnings`` say where the user's own clips would fail
+    all the same: the folder they would be stored in is tried out.
     """
     outcomes: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="svd-local-self-test-") as folder:
@@ -37,7 +38,22 @@ def self_test_report(
         finally:
             generator._close_catalog()
     videos = [outcome for outcome in outcomes if outcome["outcome"] == "ok"]
-    return {"success": any(outcome["video"] for outcome in videos), "tiers": outcomes}
+    return {
+        "success": any(outcome["video"] for outcome in videos),
+        "tiers": outcomes,
+        "warnings": _storing(settings.videos_dir),
+    }
+
+
+def _storing(folder: Path) -> list[str]:
+    """What keeps clips from being stored in ``folder``."""
+    from svd_local.storage import check_writable
+
+    try:
+        check_writable(folder)
+    except SvdLocalError as error:
+        return [f"clips cannot be stored: {error.message}. {error.hint}"]
+    return []
 
 
 def _try(

@@ -181,8 +181,7 @@ def _decode(data: bytes, name: str, field: str) -> Image:
         )
     width, height = image.size
     if width * height > MAX_PIXELS:
-        megapixels = width * height / 1e6
-        _refuse(field, f"{name} has {megapixels:.1f} megapixels, at most 24 are taken", too_large)
+        _refuse(field, f"{name} has {width}x{height} pixels, more than 24 megapixels", too_large)
     # Phones write several JPEGs into one file (MPO), of which the first is the photo.
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if count > 1:

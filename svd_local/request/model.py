@@ -67,7 +67,8 @@ class ClipRequest(BaseModel):
     image: Path | bytes | None = None
     """The conditioning picture: a path, or the bytes of a picture file."""
     images: tuple[Path | bytes, ...] = Field((), max_length=20)
-    """Further pictures, which the image sequence cross-fades to. Generated clips use ``image``."""
+    """Further pictures, which the image sequence cross-fades to. Generated clips use ``image``, which
+    is the first of these where it is not given."""
     title: str | None = Field(None, max_length=200)
     """Large letters drawn over the finished frames."""
     caption: str | None = Field(None, max_length=400)
@@ -252,6 +253,15 @@ class ClipRequest(BaseModel):
     @classmethod
     def _budget(cls, value: Any) -> Any:
         return parse_bytes(value, field="vram_budget") if isinstance(value, (str, int)) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_picture(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Pictures given as ``images`` alone: the first of them is ``image``."""
+        pictures = values.get("images")
+        if values.get("image") is None and isinstance(pictures, (list, tuple)) and pictures:
+            return {**values, "image": pictures[0], "images": tuple(pictures[1:])}
+        return values
 
     @model_validator(mode="after")
     def _something_to_show(self) -> Self:

@@ -105,7 +105,18 @@ def test_self_test_makes_and_checks_files_and_leaves_none(
     assert outcomes["placeholder"]["outcome"] == "ok"
     assert not outcomes["placeholder"]["video"]
     assert outcomes["huggingface"]["outcome"] == "unavailable"
+    assert report["warnings"] == []
     assert not (tmp_path / "media").exists()
+
+
+def test_self_test_says_where_clips_could_not_be_stored(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "media").write_text("a file where a folder should be")
+    assert run(["self-test", "--json"]) == 0
+    (warning,) = json.loads(capfd.readouterr().out)["warnings"]
+    assert "cannot be stored" in warning
+    assert str(tmp_path / "media") in warning
 
 
 def test_self_test_fails_where_only_a_placeholder_is_left(

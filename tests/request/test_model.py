@@ -68,6 +68,13 @@ def test_something_to_show_is_needed() -> None:
         ClipRequest(prompt="   ")
 
 
+@pytest.mark.parametrize("more", [(), ("b.jpg", "c.jpg")])
+def test_the_first_of_several_pictures_is_the_image(more: tuple[str, ...]) -> None:
+    request = ClipRequest(images=["a.jpg", *more])
+    assert request == ClipRequest(image="a.jpg", images=more)
+    assert ClipRequest(image="x.jpg", images=["a.jpg"]).images == (Path("a.jpg"),)
+
+
 def test_an_unknown_field_is_named_with_those_there_are() -> None:
     with pytest.raises(InvalidRequest) as caught:
         ClipRequest(prompt="a lesson", framez=14)
