@@ -121,13 +121,18 @@ def resolve(name: str | None, models_dir: Path, *, allow_paths: bool = True) -> 
         return _tiny(models_dir)
     if name.startswith(SYNTHETIC_PREFIX):
         return _synthetic(name)
-    if _PATH.match(name):
+    if looks_like_path(name):
         if not allow_paths:
             raise _unknown(name, "is a path, and only names are taken here")
         return _folder(name, Path(name).expanduser())
     if not _NAME.fullmatch(name):
         raise _unknown(name, "is no name a checkpoint can have")
     return _named(name, models_dir)
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether ``name`` is a path rather than an alias or ``org/name``."""
+    return _PATH.match(name) is not None
 
 
 def list_installed(models_dir: Path) -> list[Checkpoint]:

@@ -13,7 +13,7 @@ from svd_local.keyframe.make import (
     source_digests,
 )
 from svd_local.keyframe.overlay import render_overlay
-from svd_local.keyframe.picture import open_picture, picture_digest
+from svd_local.keyframe.picture import check_picture, open_picture, picture_digest
 from svd_local.keyframe.types import Keyframe, Overlays
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Overlays",
     "Pictures",
     "TextToImage",
+    "check_picture",
     "compose",
     "make_keyframes",
     "open_picture",

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from svd_local.errors import ImageRejected
 
@@ -88,11 +88,26 @@ def _open(source: Path | bytes, field: str) -> tuple[Image, str]:
         except ImageRejected:
             raise
         except Exception as error:  # whatever a decoder trips over, the picture is at fault
-            raise ImageRejected(
-                f"{field}: {name} is damaged or incomplete: {_first_line(error)}",
-                hint="Open it in an image editor and save it again as PNG or JPEG.",
-                field=field,
-            ) from error
+            raise _damaged(field, name, error) from error
+
+
+def check_picture(path: Path, *, field: str = "image") -> None:
+    """Refuse a file that ``open_picture`` would refuse for what its header tells; no pixel is decoded.
+
+    Raises:
+        ImageRejected: it cannot be read, is no picture of a known kind, animated, or too large.
+    """
+    name = _name(path)
+    with _opened(path, name, field) as file, _guarded():
+        if not file.read(1):
+            _refuse(field, f"{name} is empty", "Give a picture file.")
+        file.seek(0)
+        try:
+            _from_header(file, name, field)
+        except ImageRejected:
+            raise
+        except Exception as error:  # whatever a decoder trips over, the picture is at fault
+            raise _damaged(field, name, error) from error
 
 
 def picture_digest(source: Path | bytes, *, field: str = "image") -> str:
@@ -121,6 +136,13 @@ def read_picture(source: Path | bytes, *, field: str = "image") -> bytes:
 
 def _read_file(path: Path, name: str, field: str) -> bytes:
     """At most ``MAX_BYTES`` + 1 bytes of a regular file."""
+    with _opened(path, name, field) as file:
+        return file.read(MAX_BYTES + 1)
+
+
+@contextmanager
+def _opened(path: Path, name: str, field: str) -> Iterator[BinaryIO]:
+    """A regular file of at most ``MAX_BYTES``, open for reading."""
     try:
         # Non-blocking, or opening a pipe without a writer would wait for ever.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -138,7 +160,7 @@ def _read_file(path: Path, name: str, field: str) -> bytes:
         if status.st_size > MAX_BYTES:
             _refuse(field, f"{name} is larger than 64 MB", "Save it smaller, as JPEG for example.")
         with open(handle, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES + 1)
+            yield file
     except OSError as error:
         _refuse(field, f"{name} cannot be read: {error.strerror}", "Check the disk it is on.")
     finally:
@@ -162,15 +184,23 @@ def _guarded() -> Iterator[None]:
 
 
 def _decode(data: bytes, name: str, field: str) -> Image:
+    image = _from_header(io.BytesIO(data), name, field)
+    image.load()
+    return _plain(_upright(image), name, field)
+
+
+def _from_header(file: BinaryIO, name: str, field: str) -> Image:
+    """The picture as its header tells of it: of a known kind, one page, not too large; not decoded."""
     from PIL import Image, UnidentifiedImageError
 
     too_large = "Scale it down: a clip needs no more than 2 megapixels."
     known = [kind for kind in FORMATS if kind in _openable()]
     try:
         # A WebP's decoder takes memory for the whole canvas while the header is read.
-        if _webp_pixels(data) > MAX_PIXELS:
+        if _webp_pixels(file.read(30)) > MAX_PIXELS:
             _refuse(field, f"{name} has more than 24 megapixels", too_large)
-        image = Image.open(io.BytesIO(data), formats=known)
+        file.seek(0)
+        image = Image.open(file, formats=known)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         _refuse(field, f"{name} has more than 24 megapixels", too_large)
     except UnidentifiedImageError:
@@ -190,8 +220,7 @@ def _decode(data: bytes, name: str, field: str) -> Image:
             f"{name} is animated or has several pages ({count})",
             "Save the frame or page you want as PNG.",
         )
-    image.load()
-    return _plain(_upright(image), name, field)
+    return image
 
 
 def _openable() -> set[str]:
@@ -300,6 +329,14 @@ def _to_srgb(image: Image, mode: str) -> Image:
 def _name(source: Path | bytes) -> str:
     """How messages call it: the file's name, control characters escaped."""
     return "the picture given as bytes" if isinstance(source, bytes) else repr(source.name or ".")
+
+
+def _damaged(field: str, name: str, error: Exception) -> ImageRejected:
+    return ImageRejected(
+        f"{field}: {name} is damaged or incomplete: {_first_line(error)}",
+        hint="Open it in an image editor and save it again as PNG or JPEG.",
+        field=field,
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from svd_local.errors import InvalidRequest
 from svd_local.request.sizes import parse_bytes
@@ -123,6 +124,27 @@ class ClipRequest(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise _explain(error) from None
+
+    @classmethod
+    def problems_of(cls, fields: Mapping[str, Any]) -> list[InvalidRequest]:
+        """Everything that is wrong with ``fields``, where the constructor raises the first; empty
+        where nothing is.
+        """
+        left = dict(fields)
+        found: list[InvalidRequest] = []
+        while True:
+            try:
+                cls.__pydantic_validator__.validate_python(left, self_instance=cls.__new__(cls))
+            except ValidationError as error:
+                told = error.errors(include_url=False)
+                return found + list({one.field: one for one in map(_explained, told)}.values())
+            except InvalidRequest as error:  # a validator's own, which ends pydantic's looking
+                found.append(error)
+                if error.field not in left:
+                    return found
+                del left[error.field]
+            else:
+                return found
 
     def fingerprint(self, ran: Mapping[str, Any]) -> str:
         """SHA-256, in hex, of everything that changes the file's pixels.
@@ -276,7 +298,11 @@ class ClipRequest(BaseModel):
 
 def _explain(error: ValidationError) -> InvalidRequest:
     """The first thing pydantic found wrong, in our words."""
-    first = error.errors(include_url=False)[0]
+    return _explained(error.errors(include_url=False)[0])
+
+
+def _explained(first: ErrorDetails) -> InvalidRequest:
+    """One thing pydantic found wrong, in our words."""
     field = str(first["loc"][0]) if first["loc"] else None
     what = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

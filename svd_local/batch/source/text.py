@@ -1,0 +1,99 @@
+"""Text files of any length: their encoding, and their lines, none of which may fill the memory."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from svd_local.errors import InvalidRequest
+
+MAX_LINE = 1_000_000
+"""Characters of a line."""
+_CHUNK = 1 << 20
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class LineTooLong(Exception):
+    """A line is longer than ``MAX_LINE``; the reading can go on behind it."""
+
+
+def encoding_of(path: Path, wanted: str | None = None) -> str:
+    """The encoding to read ``path`` in: ``wanted``, what its first bytes say, or UTF-8.
+
+    The whole file is decoded once, so that no row fails on it in the middle of the night.
+
+    Raises:
+        InvalidRequest: there is no such encoding, or the file is not in it; says where. Windows'
+            encodings are not guessed: the letters could come out wrong, and they are drawn.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+            encoding = wanted or marked or "utf-8"
+            "a".encode(encoding)  # whatever is known and no encoding of text
+            decoder = codecs.getincrementaldecoder(encoding)()
+            file.seek(0)
+            line = 1
+            while chunk := file.read(_CHUNK):
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError as error:
+                    # What was kept from the chunk before holds no line break.
+                    line += error.object[: error.start].count(b"\n")
+                    raise _undecodable(path, error, line, encoding, wanted) from None
+                line += chunk.count(b"\n")
+            decoder.decode(b"", final=True)
+    except (LookupError, UnicodeEncodeError):
+        raise InvalidRequest(
+            f"encoding: {(wanted or '')[:40]!r} is none that is known here",
+            hint="Write for example windows-1252, iso-8859-2 or utf-16.",
+            field="encoding",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise _undecodable(path, error, line, encoding, wanted) from None
+    return encoding
+
+
+class Lines(Iterator[str]):
+    """The lines of a text file, their ends kept. ``number`` is that of the line given last."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.number = 0
+
+    def __next__(self) -> str:
+        """The next line.
+
+        Raises:
+            LineTooLong: it is; it was passed over.
+        """
+        line = self._file.readline(MAX_LINE + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) <= MAX_LINE:
+            return line
+        while line and not line.endswith(("\n", "\r")):
+            line = self._file.readline(MAX_LINE)
+        raise LineTooLong
+
+
+def _undecodable(
+    path: Path, error: UnicodeDecodeError, line: int, encoding: str, wanted: str | None
+) -> InvalidRequest:
+    around = error.object[max(0, error.start - 12) : error.start + 12]
+    shown = around.decode("cp1252", errors="replace").splitlines()
+    word = next((part for part in shown if not part.isascii()), "").strip()
+    guess = f" (as windows-1252 it would read {word!r})" if wanted is None and word else ""
+    return InvalidRequest(
+        f"{path.name}, line {line}: not {encoding.removesuffix('-sig').upper()}{guess}",
+        hint="Save it as UTF-8 (in Excel: CSV UTF-8), or name its encoding: --encoding windows-1252.",
+        field="manifest" if wanted is None else "encoding",
+    )
