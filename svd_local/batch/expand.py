@@ -38,6 +38,8 @@ class Row:
     """The first row that asks for the very same, where an earlier one does."""
     renamed: tuple[str, int] | None = None
     """A name it could not have, and the first row that has it."""
+    fatal: bool = False
+    """Whether it spoils the manifest as a whole: the header is wrong, or what follows unread."""
 
 
 class Expansion:
@@ -74,7 +76,7 @@ class Expansion:
     def _row(self, raw: RawRow) -> Row:
         if raw.reason is not None:
             problem = Problem(raw.number, raw.column, raw.reason, raw.hint)
-            return Row(raw.number, problems=(problem,))
+            return Row(raw.number, problems=(problem,), fatal=raw.last)
         work = RowFields(raw, self._rules)
         for name in work.used & self._idle.keys():
             del self._idle[name]
@@ -161,4 +163,4 @@ def _digest(text: str) -> bytes:
 
 
 def _bad(number: int, name: str | None, reason: str, hint: str) -> Row:
-    return Row(number, 0, problems=(Problem(number, name, reason, hint),))
+    return Row(number, 0, problems=(Problem(number, name, reason, hint),), fatal=True)

@@ -9,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from svd_local.cli import catalog, generate, models, status
+from svd_local.cli import batch, catalog, generate, models, status
 from svd_local.cli._shared import fail, mute
 from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("generate")(generate.generate)
+app.add_typer(batch.app, name="batch")
 app.command("status")(status.status)
 app.command("self-test")(status.self_test)
 app.add_typer(models.app, name="models")

@@ -53,6 +53,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def printable(text: str) -> str:
+    """``text`` without anything a terminal obeys; for what users wrote."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 @contextmanager
 def ending(json_output: bool) -> Iterator[None]:
     """Turn whatever ends the command into its document, its message and its exit status."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from svd_local.cli._shared import emit, ending, load_settings, say
+from svd_local.cli._shared import emit, ending, load_settings, printable, say
 from svd_local.errors import Cancelled, InvalidRequest
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _confirm(doomed: Sequence[StoredClip], may_ask: bool) -> None:
             field="yes",
         )
     for one in doomed[:10]:
-        say(f"{one.id}  {_printable(one.text or '')}")
+        say(f"{one.id}  {printable(one.text or '')}")
     if len(doomed) > 10:
         say(f"... and {len(doomed) - 10} more")
     question = f"Remove {_count(doomed)}, files and all? [y/N] "
@@ -256,11 +256,7 @@ def _row(table: Any, *cells: str) -> None:
     """A row of plain text: what users wrote is neither markup nor anything a terminal obeys."""
     from rich.text import Text
 
-    table.add_row(*(Text(_printable(cell), overflow="fold") for cell in cells))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
 
 
 def _print(table: Any) -> None:

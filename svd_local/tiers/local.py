@@ -30,7 +30,7 @@ from svd_local.request import (
     generated_parameters,
     output_size,
 )
-from svd_local.result import Timings
+from svd_local.result import Memory, Timings
 from svd_local.tiers.base import Availability, Frames, Job, Plan
 from svd_local.tiers.gpus import list_gpus, no_cuda
 
@@ -150,6 +150,38 @@ class LocalTier:
             speed=request.speed,
             synthetic=checkpoint.synthetic,
         )
+
+    def checkpoint(self, request: ClipRequest) -> Checkpoint:
+        """The checkpoint ``request`` would run on, as it is installed; nothing is pulled.
+
+        Raises:
+            CheckpointUnavailable: it is not here, or damaged.
+        """
+        return self._checkpoint(request)
+
+    def foresee_memory(self, request: ClipRequest) -> Memory:
+        """The memory plan ``request`` would run under now, and its predicted peak; nothing is loaded.
+
+        Raises:
+            InvalidRequest: the budget is below the smallest plan.
+            OutOfMemory: the GPU as a whole is.
+            TierUnavailable, CheckpointUnavailable: as ``plan`` does.
+        """
+        device, checkpoint = _device(request), self._checkpoint(request)
+        native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
+        gpu = list_gpus()[0] if device == "cuda" else None
+        way = ways_of(
+            request.engine or DEFAULT_ENGINE,
+            blueprint_of(checkpoint),
+            _sampling(generated_parameters(request, native)[0].to_json()),
+            itemsize=precision_for(device).itemsize,
+            on_gpu=device == "cuda",
+            free=None if gpu is None else gpu.free_bytes,
+            total=None if gpu is None else gpu.total_bytes,
+            budget=self._budget(request),
+            allow_approximate=request.allow_approximate,
+        )[0]
+        return Memory(way.plan, self._budget(request), way.peak_bytes)
 
     def generate(self, job: Job) -> Frames:
         """Make the frames; a model that the fused engine does not know runs on the reference.

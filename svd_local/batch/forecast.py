@@ -1,0 +1,103 @@
+"""What a whole batch would take: clips, time, memory, disk, licences."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from svd_local.batch.outlook import Outlook
+
+
+@dataclass(slots=True)
+class _Share:
+    """The clips of one tier, checkpoint and speed."""
+
+    clips: int = 0
+    bytes: int = 0
+    bytes_measured: bool = True
+    seconds: float | None = None
+    peak: int | None = None
+    plan: str | None = None
+
+
+@dataclass(slots=True)
+class Forecast:
+    """Sums over the clips that can be made. ``add`` each, then read."""
+
+    clips: int = 0
+    bytes: int = 0
+    """Of their files, posters included; not below what they will be unless measured."""
+    leaving: int = 0
+    """Clips whose picture or words would leave this machine."""
+    licences: dict[str, str] = field(default_factory=dict)
+    """Checkpoint -> licence, of those that are used."""
+    remarks: list[str] = field(default_factory=list)
+    """Why better tiers are passed over, and what happens first; each once."""
+    _shares: dict[tuple[str | None, ...], _Share] = field(default_factory=dict)
+
+    def add(self, outlook: Outlook, clips: int) -> None:
+        """Count ``clips`` more of one kind."""
+        share = self._shares.setdefault(
+            (outlook.tier, outlook.kind, outlook.checkpoint, outlook.speed), _Share()
+        )
+        share.clips += clips
+        share.seconds = outlook.seconds
+        share.bytes += clips * (outlook.bytes or 0)
+        share.bytes_measured &= outlook.bytes_measured
+        if outlook.memory is not None:
+            peak = outlook.memory.predicted_peak_bytes or 0
+            if share.peak is None or peak > share.peak:
+                share.peak, share.plan = peak, outlook.memory.plan
+        self.clips += clips
+        self.bytes += clips * (outlook.bytes or 0)
+        self.leaving += clips * outlook.leaves_machine
+        if outlook.checkpoint is not None and outlook.licence is not None:
+            self.licences[outlook.checkpoint] = outlook.licence
+        for remark in outlook.passed_over:
+            if remark not in self.remarks:
+                self.remarks.append(remark)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of work in all, one clip at a time; None where some kind was never made here."""
+        shares = self._shares.values()
+        if not shares or any(share.seconds is None for share in shares):
+            return None
+        return sum(share.clips * (share.seconds or 0.0) for share in shares)
+
+    def to_json(self, out: Path) -> dict[str, Any]:
+        """All of it, with what is free where ``out`` is."""
+        return {
+            "clips": self.clips,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "bytes": self.bytes,
+            "free_bytes": free_bytes(out),
+            "leaving_machine": self.leaving,
+            "licences": dict(sorted(self.licences.items())),
+            "remarks": list(self.remarks),
+            "groups": [
+                {
+                    "tier": key[0],
+                    "kind": key[1],
+                    "checkpoint": key[2],
+                    "speed": key[3],
+                    "clips": share.clips,
+                    "seconds_per_clip": share.seconds,
+                    "bytes": share.bytes,
+                    "bytes_measured": share.bytes_measured,
+                    "memory_plan": share.plan,
+                    "predicted_peak_bytes": share.peak,
+                }
+                for key, share in self._shares.items()
+            ],
+        }
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the device where ``folder`` is, or would be."""
+    ground = folder.absolute()
+    while not ground.exists():
+        ground = ground.parent
+    return shutil.disk_usage(ground).free

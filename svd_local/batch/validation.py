@@ -1,0 +1,243 @@
+"""Validate: go through all of a manifest before any clip of it is begun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from svd_local.batch.columns import PATHS
+from svd_local.batch.expand import Row
+from svd_local.batch.forecast import Forecast
+from svd_local.batch.manifest import Manifest
+from svd_local.batch.outlook import Foresight
+from svd_local.batch.problems import Problem
+from svd_local.batch.spec import JobSpec
+from svd_local.errors import InvalidRequest, SvdLocalError
+from svd_local.settings import Settings
+from svd_local.tiers.base import Tier
+
+_TELLING = 1000
+"""Rows between two reports of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What was found. ``rows`` and ``jobs`` count good and bad ones together."""
+
+    manifest: Manifest
+    out: Path
+    """The batch's output folder, absolute."""
+    rows: int
+    jobs: int
+    problems: tuple[Problem, ...]
+    """All of them, in the order of the rows; a row may have several."""
+    bad_rows: frozenset[int]
+    fatal: Problem | None
+    """What spoils the manifest as a whole: its header, or a row behind which nothing can be read."""
+    duplicates: tuple[tuple[int, int], ...]
+    """Rows that ask for the very same as an earlier one, and that one."""
+    renamed: tuple[tuple[int, int, str], ...]
+    """Rows whose file name an earlier one has, that one, and the name; theirs gets a number."""
+    forecast: Forecast = field(default_factory=Forecast)
+
+    @property
+    def clean(self) -> bool:
+        """Whether every row is good, and there is one."""
+        return not self.problems and self.jobs > 0
+
+    @property
+    def good_jobs(self) -> int:
+        """How many jobs can be made."""
+        return 0 if self.fatal else self.forecast.clips
+
+    def specs(self) -> Iterator[JobSpec]:
+        """The good jobs, read from the manifest once more.
+
+        Raises:
+            InvalidRequest: the manifest has changed since.
+        """
+        if self.fatal:
+            return
+        for row in self.manifest.rows():
+            if row.number not in self.bad_rows:
+                yield from row.jobs
+
+    def require_startable(self, *, skip_invalid: bool) -> None:
+        """Refuse a batch that is not clean, or, with ``skip_invalid``, has nothing good.
+
+        Raises:
+            InvalidRequest: says how many rows are bad.
+        """
+        if not self.rows and not self.problems:
+            raise InvalidRequest(
+                f"the manifest {self.manifest.path.name} holds no rows",
+                hint="Write a row for every clip.",
+                field="manifest",
+            )
+        if self.clean or (skip_invalid and self.good_jobs):
+            return
+        if self.fatal is not None:
+            raise InvalidRequest(
+                f"the manifest {self.manifest.path.name} is not sound as a whole: {self.fatal}",
+                hint=self.fatal.hint,
+                field=self.fatal.field or "manifest",
+            )
+        rows = len(self.bad_rows)
+        raise InvalidRequest(
+            f"{rows:,} of {self.rows:,} rows cannot be made",
+            hint="Correct them."
+            if skip_invalid or not self.good_jobs
+            else "Correct them, or leave them out with --skip-invalid.",
+            field="manifest",
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is no error and should be known, for people."""
+        notes = list(self.manifest.notes)
+        if self.duplicates:
+            row, first = self.duplicates[0]
+            notes.append(
+                f"{_rows(len(self.duplicates))} the very same as an earlier one (row {row} as row "
+                f"{first}); each is a clip of its own"
+            )
+        if self.renamed:
+            row, first, name = self.renamed[0]
+            notes.append(
+                f"{_rows(len(self.renamed), 'wants', 'want')} a file name that an earlier one has "
+                f"(row {row} as row {first}: {name!r}) and gets a number behind it"
+            )
+        if self.forecast.leaving:
+            notes.append(
+                f"the pictures or words of {self.forecast.leaving:,} clips would leave this machine"
+            )
+        return tuple(notes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, nothing left out."""
+        return {
+            "manifest": str(self.manifest.path),
+            "format": self.manifest.kind,
+            "out": str(self.out),
+            "rows": self.rows,
+            "jobs": self.jobs,
+            "good_jobs": self.good_jobs,
+            "problems": [problem.to_json() for problem in self.problems],
+            "duplicates": [{"row": row, "same_as": first} for row, first in self.duplicates],
+            "renamed": [
+                {"row": row, "same_name_as": first, "name": name}
+                for row, first, name in self.renamed
+            ],
+            "notes": list(self.notes),
+            "forecast": self.forecast.to_json(self.out),
+        }
+
+
+def validate(
+    manifest: Manifest,
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    tiers: Sequence[Tier] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Validation:
+    """Go through every row: its fields, its pictures (their headers), and who would make it here.
+
+    Nothing is written, loaded or sent. Memory grows by some hundred bytes a row.
+
+    Args:
+        manifest: the manifest.
+        settings: the machine's.
+        out: the batch's output folder; None is the media root's ``videos``.
+        tiers: the ladder; None takes the standard one.
+        progress: told the number of rows now and then.
+
+    Raises:
+        InvalidRequest: the manifest cannot be read to its end.
+        StorageFailed: there is a catalog, and it cannot be read.
+    """
+    look = _Look(Foresight(settings, tiers))
+    problems: list[Problem] = []
+    bad: set[int] = set()
+    duplicates: list[tuple[int, int]] = []
+    renamed: list[tuple[int, int, str]] = []
+    forecast = Forecast()
+    rows = jobs = 0
+    fatal: Problem | None = None
+    for row in manifest.rows():
+        rows += row.count > 0
+        jobs += row.count
+        found = row.problems or look.at(row, forecast)
+        if found:
+            problems.extend(found)
+            bad.add(row.number)
+            fatal = fatal or (found[0] if row.fatal else None)
+        elif row.same_as is not None:
+            duplicates.append((row.number, row.same_as))
+        if row.renamed is not None and not found:
+            name, first = row.renamed
+            renamed.append((row.number, first, name))
+        if progress is not None and rows % _TELLING == 0:
+            progress(rows)
+    return Validation(
+        manifest,
+        (out or settings.videos_dir).absolute(),
+        rows,
+        jobs,
+        tuple(problems),
+        frozenset(bad),
+        fatal,
+        tuple(duplicates),
+        tuple(renamed),
+        forecast,
+    )
+
+
+class _Look:
+    """Looks at what the manifest alone does not tell. A picture of many rows is opened once."""
+
+    def __init__(self, foresight: Foresight) -> None:
+        self._foresight = foresight
+        self._seen: dict[tuple[str, str], SvdLocalError | None] = {}
+
+    def at(self, row: Row, forecast: Forecast) -> tuple[Problem, ...]:
+        """What is wrong with a row; where nothing is, it counts into the forecast."""
+        assert row.request is not None, "a row without problems has a request"
+        found = [Problem.of(row.number, error) for error in self._pictures(row)]
+        outlook = self._foresight.of(row.request)
+        if outlook.problem is not None:
+            found.append(Problem.of(row.number, outlook.problem))
+        if not found:
+            forecast.add(outlook, row.count)
+        return tuple(found)
+
+    def _pictures(self, row: Row) -> Iterator[SvdLocalError]:
+        fields = row.jobs[0].fields
+        for field_ in PATHS:
+            value = fields.get(field_)
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, str):
+                    error = self._picture(path, field_)
+                    if error is not None:
+                        yield error
+
+    def _picture(self, path: str, field_: str) -> SvdLocalError | None:
+        from svd_local.keyframe import check_picture
+
+        seen = (path, field_)
+        if seen not in self._seen:
+            try:
+                check_picture(Path(path), field=field_)
+                self._seen[seen] = None
+            except SvdLocalError as error:
+                if "\\" in path and os.sep == "/":
+                    error.hint = f"Write / between folders: \\ is a letter of the name in {path!r}."
+                self._seen[seen] = error
+        return self._seen[seen]
+
+
+def _rows(count: int, verb: str = "is", verbs: str = "are") -> str:
+    return f"1 row {verb}" if count == 1 else f"{count:,} rows {verbs}"

@@ -1,0 +1,209 @@
+"""``svd-local batch MANIFEST``: every clip of a manifest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from svd_local.cli._request_options import takes_request_options, typed_fields
+from svd_local.cli._shared import emit, ending, fail, failure, load_settings, printable, say, tell
+from svd_local.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from svd_local.batch import Validation
+
+_SHOWN = 20
+"""Problems printed for people; --json has all of them."""
+
+
+class ManifestOrCommand(TyperGroup):
+    """Takes a manifest where the name of a command could stand: ``run`` may be left out."""
+
+    default = "run"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the word in where it was left out; Typer then does what it always does."""
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=ManifestOrCommand,
+    help="Make every clip of a manifest: svd-local batch MANIFEST [OPTIONS].\n\n"
+    "The word run may be left out. A manifest that is called like a command is written ./NAME.",
+    subcommand_metavar="MANIFEST | COMMAND [ARGS]...",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("run", no_args_is_help=True)
+@takes_request_options
+def run(
+    manifest: Annotated[
+        str,
+        typer.Argument(
+            help="JSON Lines, CSV or YAML file, or a folder of pictures.", metavar="MANIFEST"
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only validate and foresee; nothing is written.")
+    ] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave bad rows out instead of not starting.")
+    ] = False,
+    output_template: Annotated[
+        str | None,
+        typer.Option(
+            "--output-template",
+            help="Folders and names below --out, as {lesson}/{index:03d}_{title}.",
+            metavar="TEMPLATE",
+            show_default=False,
+        ),
+    ] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside", help="Let the manifest's paths lead out of its own folder."
+        ),
+    ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            help="Of the manifest; UTF-8 where not given.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="Folder for the files.", metavar="DIR", show_default=False),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+    **fields: Any,
+) -> None:
+    """Make every clip of a manifest.
+
+    Options that say what a clip should be fill in what a row leaves open.
+    """
+    with ending(json_output):
+        from svd_local.batch import read_manifest, validate
+
+        if out is not None and not out.strip():
+            raise InvalidRequest("out: an empty path", hint="Give a folder.", field="out")
+        opened = read_manifest(
+            manifest,
+            defaults=typed_fields(fields),
+            output_template=output_template,
+            allow_outside=allow_outside,
+            encoding=encoding,
+        )
+        with _counting() as progress:
+            found = validate(
+                opened,
+                load_settings(),
+                out=None if out is None else Path(out).expanduser(),
+                progress=progress,
+            )
+        if not dry_run:
+            raise InvalidRequest(
+                "this version validates a manifest and does not make its clips yet",
+                hint="Add --dry-run.",
+                field="dry_run",
+            )
+        _answer(found, skip_invalid, json_output)
+
+
+def _answer(found: Validation, skip_invalid: bool, json_output: bool) -> None:
+    """What a dry run found, and the exit status: 0 where the batch could start, else 2."""
+    refused: InvalidRequest | None = None
+    try:
+        found.require_startable(skip_invalid=skip_invalid)
+    except InvalidRequest as error:
+        refused = error
+    if json_output:
+        document = {"success": True} if refused is None else failure(refused)
+        emit({**document, "dry_run": True, **found.to_json()})
+        raise typer.Exit(0 if refused is None else refused.exit_status)
+    _show_problems(found)
+    for note in found.notes:
+        say(printable(f"note: {note}"))
+    _show_forecast(found)
+    if refused is not None:
+        fail(refused, json_output)
+
+
+def _show_problems(found: Validation) -> None:
+    for problem in found.problems[:_SHOWN]:
+        say(printable(f"{problem}. {problem.hint}"))
+    if len(found.problems) > _SHOWN:
+        say(f"... and {len(found.problems) - _SHOWN:,} more; --json tells all of them")
+
+
+def _show_forecast(found: Validation) -> None:
+    from svd_local.request import format_bytes
+
+    forecast = found.forecast.to_json(found.out)
+    name = found.manifest.path.name
+    tell(
+        printable(f"{name}: {found.rows:,} rows, {found.good_jobs:,} of {found.jobs:,} clips good")
+    )
+    if not found.good_jobs:
+        return
+    for group in forecast["groups"]:
+        by = " ".join(str(group[key]) for key in ("tier", "checkpoint", "speed") if group[key])
+        each = group["seconds_per_clip"]
+        line = f"  {group['clips']:,} by {by}"
+        line += "" if group["kind"] is None else f", {group['kind']}"
+        line += ": seconds per clip not known yet" if each is None else f": {each:.1f} s each"
+        if group["predicted_peak_bytes"] is not None:
+            peak = format_bytes(group["predicted_peak_bytes"])
+            line += f", {peak} of memory ({group['memory_plan']})"
+        tell(printable(line))
+    seconds = forecast["seconds"]
+    tell(
+        "time: not known; the catalog has no such clips to go by"
+        if seconds is None
+        else f"time: about {_duration(seconds)}, going by the catalog's medians"
+    )
+    measured = all(group["bytes_measured"] for group in forecast["groups"])
+    by = "going by the catalog's averages" if measured else "estimated, rather too high"
+    tell(
+        f"disk: about {format_bytes(forecast['bytes'])} ({by}), "
+        f"{format_bytes(forecast['free_bytes'])} are free"
+    )
+    if forecast["bytes"] > forecast["free_bytes"]:
+        say("note: that is more than is free where the files go")
+    for checkpoint, licence in forecast["licences"].items():
+        tell(printable(f"licence of {checkpoint}: {licence}"))
+    for remark in forecast["remarks"]:
+        say(printable(f"note: {remark}"))
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{hours} h"
+
+
+@contextmanager
+def _counting() -> Iterator[Any]:
+    """A line that counts rows, where somebody is looking."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("validating") as status:
+        yield lambda rows: status.update(f"validating, row {rows:,}")
