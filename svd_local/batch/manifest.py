@@ -9,6 +9,7 @@ from typing import Any
 from svd_local.batch.columns import KNOWN, did_you_mean
 from svd_local.batch.expand import NUMBERED, Expansion, Row
 from svd_local.batch.fields import Rules
+from svd_local.batch.filling import MARK
 from svd_local.batch.naming import OutputTemplate
 from svd_local.batch.places import Ground, forget_links
 from svd_local.batch.source import Source, open_source
@@ -100,6 +101,13 @@ def read_manifest(
         raise InvalidRequest(
             f"{unknown[0]}: no such field", hint=did_you_mean(unknown[0]), field=unknown[0]
         )
+    if source.kind == "csv" and not (KNOWN & (source.columns or {}).keys() or _fills_in(options)):
+        names = ", ".join(source.columns or ())
+        raise InvalidRequest(
+            f"no column is a field of a clip: {names[:200]}",
+            hint="The first line names the columns, for example: title,prompt,image",
+            field="manifest",
+        )
     ground = Ground(folder, fenced=not allow_outside)
     rules = Rules.of(source.defaults, ground, options, output, Path.cwd())
     if output is not None and source.columns is not None:
@@ -112,3 +120,8 @@ def read_manifest(
                 field="output_template",
             )
     return Manifest(path, source, rules)
+
+
+def _fills_in(options: Mapping[str, Any]) -> bool:
+    """Whether options take something from a manifest's columns."""
+    return any(MARK in str(value) for value in options.values())

@@ -181,7 +181,7 @@ def cut(text: str, limit: int) -> str:
 def numbered(name: str, number: int) -> str:
     """``name`` with a number behind it, within the same length."""
     tail = f"_{number}"
-    return safe_name(cut(name, MAX_BYTES - len(tail)).rstrip(". " + _JOINERS) + tail)
+    return safe_name(cut(name, MAX_BYTES - 1 - len(tail)).rstrip(". " + _JOINERS) + tail)
 
 
 def compared(folder: str | None, name: str) -> str:

@@ -322,3 +322,23 @@ def test_a_logo_keeps_its_transparency_and_names_its_field(tmp_path: Path) -> No
     with pytest.raises(ImageRejected) as caught:
         open_logo(tmp_path / "absent.png")
     assert caught.value.field == "logo"
+
+
+def test_a_check_refuses_by_the_header_what_opening_refuses(tmp_path: Path) -> None:
+    from svd_local.keyframe import check_picture
+
+    good, short, text, pages = (tmp_path / name for name in ("a.png", "b.png", "c.png", "d.gif"))
+    Image.effect_noise((300, 200), 50).save(good)
+    short.write_bytes(good.read_bytes()[:20])
+    text.write_text("no picture")
+    first, second = Image.new("L", (9, 9)), Image.new("L", (9, 9), 255)
+    first.save(pages, save_all=True, append_images=[second])
+    check_picture(good)
+    for path in (short, text, pages, tmp_path, tmp_path / "none.png"):
+        with pytest.raises(ImageRejected, match="logo"):
+            check_picture(path, field="logo")
+        with pytest.raises(ImageRejected):
+            open_picture(path)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageRejected, match="is empty"):
+        check_picture(tmp_path / "empty.png")

@@ -145,3 +145,23 @@ def test_any_text_as_prompt_is_taken_or_refused_clearly(text: str) -> None:
         with pytest.raises(InvalidRequest) as caught:
             ClipRequest(prompt=text)
         assert caught.value.field == "prompt"
+
+
+def test_all_that_is_wrong_can_be_asked_for() -> None:
+    fields = {
+        "prompt": "x" * 3000,
+        "frames": 1,
+        "vram_budget": "banana",
+        "colour": "red",
+        "guidance": ("a", "b"),
+        "size": "9x9",
+    }
+    told = ClipRequest.problems_of(fields)
+    assert {error.field for error in told} == set(fields)
+    assert len(told) == len(fields)
+    for name, value in fields.items():
+        with pytest.raises(InvalidRequest) as caught:
+            ClipRequest(**{"prompt": "a", name: value})
+        assert caught.value.message in {error.message for error in told}
+    assert [error.field for error in ClipRequest.problems_of({})] == ["prompt"]
+    assert ClipRequest.problems_of({"prompt": "a"}) == []

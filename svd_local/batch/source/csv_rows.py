@@ -131,11 +131,6 @@ class CsvSource:
                 hint="Rename or remove one of them.",
                 field=name,
             )
-        if not KNOWN & set(header):
-            names = ", ".join(name or "(none)" for name in header[:8])
-            raise InvalidRequest(
-                f"no column is a field of a clip: {names[:200]}", hint=_HINT, field="manifest"
-            )
         return header
 
 

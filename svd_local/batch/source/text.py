@@ -32,12 +32,13 @@ def encoding_of(path: Path, wanted: str | None = None) -> str:
         InvalidRequest: there is no such encoding, or the file is not in it; says where. Windows'
             encodings are not guessed: the letters could come out wrong, and they are drawn.
     """
+    if wanted is not None:
+        _require_known(wanted)
     try:
         with path.open("rb") as file:
             head = file.read(4)
             marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
             encoding = wanted or marked or "utf-8"
-            "a".encode(encoding)  # whatever is known and no encoding of text
             decoder = codecs.getincrementaldecoder(encoding)()
             file.seek(0)
             line = 1
@@ -50,12 +51,6 @@ def encoding_of(path: Path, wanted: str | None = None) -> str:
                     raise _undecodable(path, error, line, encoding, wanted) from None
                 line += chunk.count(b"\n")
             decoder.decode(b"", final=True)
-    except (LookupError, UnicodeEncodeError):
-        raise InvalidRequest(
-            f"encoding: {(wanted or '')[:40]!r} is none that is known here",
-            hint="Write for example windows-1252, iso-8859-2 or utf-16.",
-            field="encoding",
-        ) from None
     except UnicodeDecodeError as error:
         raise _undecodable(path, error, line, encoding, wanted) from None
     return encoding
@@ -83,6 +78,17 @@ class Lines(Iterator[str]):
         while line and not line.endswith(("\n", "\r")):
             line = self._file.readline(MAX_LINE)
         raise LineTooLong
+
+
+def _require_known(encoding: str) -> None:
+    try:
+        "a".encode(encoding)  # codecs that are known and make no text of bytes refuse here
+    except (LookupError, UnicodeError):
+        raise InvalidRequest(
+            f"encoding: {encoding[:40]!r} is none that is known here",
+            hint="Write for example windows-1252, iso-8859-2 or utf-16.",
+            field="encoding",
+        ) from None
 
 
 def _undecodable(

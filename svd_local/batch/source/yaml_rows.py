@@ -72,24 +72,28 @@ def _composed(text: str) -> Any:
     """The document's tree of nodes, looked through for what could do harm; None where it is empty."""
     import yaml
 
+    # Plain resolving gives every scalar as the text it is written as.
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        # Plain resolving gives every scalar as the text it is written as.
-        loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+        # Composing recurses, in C, where nesting without end is the end of the process.
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                line = event.start_mark.line + 1
+                raise _refused(f"line {line}: nested too deeply", _HINT)
         root = yaml.compose(text, loader)
     except yaml.YAMLError as error:
         what = str(getattr(error, "problem", None) or error).splitlines()[0]
         raise _refused(f"{_place(error)}no YAML: {what[:200]}", _HINT) from None
-    except RecursionError:
-        raise _refused("nested too deeply", _HINT) from None
     if root is not None:
-        _count(root, {}, 0)
+        _count(root, {})
     return root
 
 
-def _count(node: Any, known: dict[int, int], depth: int) -> int:
+def _count(node: Any, known: dict[int, int]) -> int:
     """Values below ``node`` with every alias followed; refuses what is too many or goes in circles."""
-    if depth > _MAX_DEPTH:
-        raise _refused(f"line {_line(node)}: nested too deeply", _HINT)
     if node.tag not in _PLAIN_TAGS:
         raise _refused(f"line {_line(node)}: the tag {node.tag[:60]} is not taken", "Remove it.")
     if id(node) in known:
@@ -98,7 +102,7 @@ def _count(node: Any, known: dict[int, int], depth: int) -> int:
     if node.id != "scalar":
         known[id(node)] = _MAX_NODES + 1  # what is met again before it is counted holds itself
         pairs = node.value if node.id == "mapping" else ((child,) for child in node.value)
-        total += sum(_count(child, known, depth + 1) for pair in pairs for child in pair)
+        total += sum(_count(child, known) for pair in pairs for child in pair)
     if total > _MAX_NODES:
         raise _refused(f"line {_line(node)}: aliases that multiply or hold themselves", _ADVICE)
     known[id(node)] = total
@@ -127,7 +131,7 @@ def _value(node: Any) -> Any:
         return _mapping(node)
     if node.id == "sequence":
         return [_value(item) for item in node.value]
-    return None if node.style is None and node.value in _NULLS else node.value
+    return None if not node.style and node.value in _NULLS else node.value
 
 
 def _mapping(node: Any) -> dict[str, Any]:
@@ -141,7 +145,7 @@ def _mapping(node: Any) -> dict[str, Any]:
     for key, item in node.value:
         if key.id != "scalar":
             raise ValueError("a key that is no text")
-        if key.value == "<<" and key.style is None:
+        if key.value == "<<" and not key.style:
             for one in reversed(item.value if item.id == "sequence" else [item]):
                 merged |= _mapping(one) if one.id == "mapping" else {}
         elif key.value in own:
