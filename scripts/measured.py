@@ -59,11 +59,25 @@ def flops(result: dict[str, Any]) -> Row:
     return what, figures
 
 
+def manifest(result: dict[str, Any]) -> Row:
+    kinds = {
+        "csv": "CSV",
+        "jsonl": "JSON Lines",
+        "csv-pictures": "CSV with a picture a row",
+    }
+    figures = "; ".join(
+        f"{kinds[kind]} {one['seconds']:.0f} s within {one['peak_bytes'] / 1e6:.0f} MB"
+        for kind, one in result["manifests"].items()
+    )
+    return f"`svd-local batch --dry-run` of {result['rows']:,} rows, start to end", figures
+
+
 TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
     "startup.json": startup,
     "overhead.json": overhead,
     "image_sequence.json": image_sequence,
     "flops.json": flops,
+    "manifest.json": manifest,
 }
 
 

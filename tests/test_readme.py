@@ -60,7 +60,9 @@ def test_every_command_and_option_exists(command: list[str]) -> None:
     node = typer.main.get_command(app)
     rest = command[1:]
     while rest and hasattr(node, "commands"):
-        node = node.commands[rest.pop(0)]
+        default = getattr(node, "default", None)
+        named = rest.pop(0) if default is None or rest[0] in node.commands else default
+        node = node.commands[named]
     known = {name for parameter in node.params for name in parameter.opts}
     assert [part for part in rest if part.startswith("--") and part not in known] == []
 
