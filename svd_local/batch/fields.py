@@ -127,8 +127,11 @@ class RowFields:
                 self.problem("seed", f"{count} seeds leave the range", "Write a smaller one.")
                 return None
         for error in ClipRequest.problems_of(self.fields):
-            if error.field in self.fields or not bad & {"prompt", "image"}:
-                self.problems.append(Problem.of(self._raw.number, error))
+            # What there would be to show is among what is wrong already.
+            nothing_to_show = error.field == "prompt" and "prompt" not in self.fields
+            if nothing_to_show and bad & {"prompt", "image", "images"}:
+                continue
+            self.problems.append(Problem.of(self._raw.number, error))
         return None
 
     def columns(self) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def read_manifest(
         InvalidRequest: there is no such manifest, or it means nothing as a whole; what is wrong with
             single rows is told by ``validate``.
     """
-    path = Path(path).absolute()
+    path = Path(path)
+    path = path.resolve() if ".." in path.parts else path.absolute()
     source = open_source(path, encoding)
     output = None if output_template is None else OutputTemplate.parse(output_template)
     folder = path if path.is_dir() else path.parent

@@ -27,8 +27,6 @@ _FORBIDDEN = frozenset('/\\<>:"|?*')
 _DEVICE = re.compile(
     r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE
 )
-_JOINERS = "\u200c\u200d"
-"""Format characters that some scripts and emoji cannot be written without."""
 _SUFFIX = ".mp4"
 _HINT = "Write for example {lesson}/{index:03d}_{title}."
 
@@ -160,7 +158,7 @@ def safe_name(text: str, limit: int = MAX_BYTES) -> str:
 
     It is never empty, hidden, a device of Windows', or ends with what Windows drops.
     """
-    name = cut(unicodedata.normalize("NFC", text), limit - 1).lstrip(". ").rstrip(". " + _JOINERS)
+    name = cut(unicodedata.normalize("NFC", text), limit - 1).lstrip(". ").rstrip(". ")
     if not name:
         return "_"
     return f"_{name}" if _DEVICE.fullmatch(name) else name
@@ -181,7 +179,7 @@ def cut(text: str, limit: int) -> str:
 def numbered(name: str, number: int) -> str:
     """``name`` with a number behind it, within the same length."""
     tail = f"_{number}"
-    return safe_name(cut(name, MAX_BYTES - 1 - len(tail)).rstrip(". " + _JOINERS) + tail)
+    return safe_name(cut(name, MAX_BYTES - 1 - len(tail)).rstrip(". ") + tail)
 
 
 def compared(folder: str | None, name: str) -> str:
@@ -193,8 +191,8 @@ def _kept(letter: str) -> str:
     category = unicodedata.category(letter)
     if category in ("Cc", "Zl", "Zp"):
         return " "
-    if category == "Cf":
-        return letter if letter in _JOINERS else ""
+    if category == "Cf":  # joiners too: a name is printable throughout
+        return ""
     return "_" if category in ("Cs", "Cn", "Co") else letter
 
 

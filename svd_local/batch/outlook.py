@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from svd_local.errors import CheckpointUnavailable, SvdLocalError, TierBusy
+from svd_local.errors import CheckpointUnavailable, InvalidRequest, SvdLocalError, TierBusy
 from svd_local.request import ClipRequest
 from svd_local.result import Kind, Memory
 from svd_local.settings import Settings
@@ -83,6 +83,13 @@ class Foresight:
 
     def _look(self, request: ClipRequest) -> Outlook:
         """Climb the ladder as far as its plans."""
+        if request.tier == _LAST_RESORT:
+            error = InvalidRequest(
+                "tier: a placeholder is no video",
+                hint="Name another tier, or leave it out.",
+                field="tier",
+            )
+            return Outlook(_LAST_RESORT, problem=error)
         named = request.tier != "auto"
         passed: list[str] = []
         for tier in self._rungs(request):

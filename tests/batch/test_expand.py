@@ -27,7 +27,7 @@ def test_fields_are_json_and_a_request(opened) -> None:
     assert json.loads(json.dumps(job.fields)) == job.fields
     request = ClipRequest(**job.fields)
     assert (request.seed, request.size, request.no_cache) == (7, (512, 320), True)
-    assert len(request.images) == 2
+    assert [path.name for path in (request.image, *request.images)] == ["desk.png", "b.png"]
 
 
 def test_counts_make_seeds(opened) -> None:

@@ -59,6 +59,7 @@ def test_the_local_tier_tells_memory(of) -> None:
         ({"checkpoint": "svdd"}, CheckpointUnknown),
         ({"tier": "local"}, TierUnavailable),
         ({"tier": "huggingface"}, TierUnavailable),
+        ({"tier": "placeholder"}, InvalidRequest),
         ({"speed": "fp8", "device": "cpu"}, InvalidRequest),
         ({"checkpoint": "tiny-svd", "device": "cpu", "vram_budget": "1MiB"}, InvalidRequest),
     ],

@@ -44,7 +44,7 @@ def test_a_header_and_rows(opened) -> None:
         ('{"prompt": "' + "x" * 10_000_000 + '"}', None, "more than 1,000,000 characters"),
         ('{"prompt": "a\\u0000b"}', "prompt", "NUL"),
         ('{"prompt": "a", "image": 7}', "image", ""),
-        ('{"prompt": "a", "images": {"b": 1}}', "images", ""),
+        ('{"prompt": "a", "image": "b", "images": {"b": 1}}', "images", ""),
     ],
 )
 def test_lines_that_are_none(opened, line: str, field: str | None, reason: str) -> None:
