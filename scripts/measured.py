@@ -64,6 +64,7 @@ def manifest(result: dict[str, Any]) -> Row:
         "csv": "CSV",
         "jsonl": "JSON Lines",
         "csv-pictures": "CSV with a picture a row",
+        "csv-missing": "the same without the pictures, every row bad",
     }
     figures = "; ".join(
         f"{kinds[kind]} {one['seconds']:.0f} s within {one['peak_bytes'] / 1e6:.0f} MB"

@@ -15,7 +15,7 @@ from svd_local.batch.manifest import Manifest
 from svd_local.batch.outlook import Foresight
 from svd_local.batch.problems import Problem
 from svd_local.batch.spec import JobSpec
-from svd_local.errors import InvalidRequest, SvdLocalError
+from svd_local.errors import ImageRejected, InvalidRequest
 from svd_local.settings import Settings
 from svd_local.tiers.base import Tier
 
@@ -201,12 +201,13 @@ class _Look:
 
     def __init__(self, foresight: Foresight) -> None:
         self._foresight = foresight
-        self._seen: dict[tuple[str, str], SvdLocalError | None] = {}
+        self._seen: dict[tuple[str, str], tuple[str, str] | None] = {}
+        """Path and field -> reason and hint; an exception would keep all it was raised through."""
 
     def at(self, row: Row, forecast: Forecast) -> tuple[Problem, ...]:
         """What is wrong with a row; where nothing is, it counts into the forecast."""
         assert row.request is not None, "a row without problems has a request"
-        found = [Problem.of(row.number, error) for error in self._pictures(row)]
+        found = list(self._pictures(row))
         outlook = self._foresight.of(row.request)
         if outlook.problem is not None:
             found.append(Problem.of(row.number, outlook.problem))
@@ -214,28 +215,28 @@ class _Look:
             forecast.add(outlook, row.count)
         return tuple(found)
 
-    def _pictures(self, row: Row) -> Iterator[SvdLocalError]:
+    def _pictures(self, row: Row) -> Iterator[Problem]:
         fields = row.jobs[0].fields
-        for field_ in PATHS:
-            value = fields.get(field_)
+        for name in PATHS:
+            value = fields.get(name)
             for path in value if isinstance(value, list) else [value]:
-                if isinstance(path, str):
-                    error = self._picture(path, field_)
-                    if error is not None:
-                        yield error
+                wrong = self._picture(path, name) if isinstance(path, str) else None
+                if wrong is not None:
+                    yield Problem(row.number, name, *wrong)
 
-    def _picture(self, path: str, field_: str) -> SvdLocalError | None:
+    def _picture(self, path: str, name: str) -> tuple[str, str] | None:
         from svd_local.keyframe import check_picture
 
-        seen = (path, field_)
+        seen = (path, name)
         if seen not in self._seen:
+            self._seen[seen] = None
             try:
-                check_picture(Path(path), field=field_)
-                self._seen[seen] = None
-            except SvdLocalError as error:
+                check_picture(Path(path), field=name)
+            except ImageRejected as error:
+                hint = error.hint
                 if "\\" in path and os.sep == "/":
-                    error.hint = f"Write / between folders: \\ is a letter of the name in {path!r}."
-                self._seen[seen] = error
+                    hint = f"Write / between folders: \\ is a letter of the name in {path!r}."
+                self._seen[seen] = Problem.of(0, error).reason, hint
         return self._seen[seen]
 
 
