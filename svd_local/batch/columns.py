@@ -60,6 +60,6 @@ def did_you_mean(name: str, others: Iterable[str] = KNOWN) -> str:
 def unknown_column(name: str) -> tuple[str, str]:
     """Reason and hint for a column that is no field and that no template uses."""
     return (
-        f"column {name[:60]!r} is no field of a clip, and no template uses it",
+        "no field of a clip goes by this name, and no template uses it",
         f"{did_you_mean(name)} To keep a column to yourself, begin its name with {COMMENT}.",
     )

@@ -109,7 +109,7 @@ class RowFields:
 
     def refuse_strangers(self, used: Iterable[str]) -> None:
         """A problem for each of the row's own columns that is no field and that nothing uses."""
-        for name in self._raw.values.keys() - KNOWN - set(used):
+        for name in sorted(self._raw.values.keys() - KNOWN - set(used)):
             if not name.startswith(COMMENT):
                 self.problem(name, *unknown_column(name))
 
@@ -127,9 +127,11 @@ class RowFields:
                 self.problem("seed", f"{count} seeds leave the range", "Write a smaller one.")
                 return None
         for error in ClipRequest.problems_of(self.fields):
-            # What there would be to show is among what is wrong already.
-            nothing_to_show = error.field == "prompt" and "prompt" not in self.fields
-            if nothing_to_show and bad & {"prompt", "image", "images"}:
+            if error.field == "prompt" and "prompt" not in self.fields:
+                # There is nothing to show, which goes without saying where what there is is wrong.
+                if not bad & {"prompt", "image", "images"}:
+                    hint = "Give the row one of them, or all rows by --prompt or --image."
+                    self.problem("prompt", error.message, hint)
                 continue
             self.problems.append(Problem.of(self._raw.number, error))
         return None

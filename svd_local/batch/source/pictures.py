@@ -43,7 +43,12 @@ class FolderSource:
             (name for name in seen if name.lower().endswith(SUFFIXES)), key=natural_order
         )
         others = len(seen) - len(self._names)
-        self.notes = (f"{others} files that are no pictures were passed over",) if others else ()
+        told = (
+            "1 file that is no picture was"
+            if others == 1
+            else f"{others} files that are no pictures were"
+        )
+        self.notes = (f"{told} passed over",) if others else ()
 
     def rows(self) -> Iterator[RawRow]:
         for number, name in enumerate(self._names, 1):
