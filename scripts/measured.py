@@ -67,10 +67,14 @@ def manifest(result: dict[str, Any]) -> Row:
         "csv-missing": "the same without the pictures, every row bad",
     }
     figures = "; ".join(
-        f"{kinds[kind]} {one['seconds']:.0f} s within {one['peak_bytes'] / 1e6:.0f} MB"
+        f"{kinds[kind]} {one['seconds']:.0f} s, {one['cpu_seconds']:.0f} s of them computing, "
+        f"within {one['peak_bytes'] / 1e6:.0f} MB"
         for kind, one in result["manifests"].items()
     )
-    return f"`svd-local batch --dry-run` of {result['rows']:,} rows, start to end", figures
+    return (
+        f"`svd-local batch --dry-run` of {result['rows']:,} rows, start to end, other work on the machine",
+        figures,
+    )
 
 
 TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {

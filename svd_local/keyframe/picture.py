@@ -8,6 +8,7 @@ their first frame in silence.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -194,13 +195,12 @@ def _from_header(file: BinaryIO, name: str, field: str) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     too_large = "Scale it down: a clip needs no more than 2 megapixels."
-    known = [kind for kind in FORMATS if kind in _openable()]
     try:
         # A WebP's decoder takes memory for the whole canvas while the header is read.
         if _webp_pixels(file.read(30)) > MAX_PIXELS:
             _refuse(field, f"{name} has more than 24 megapixels", too_large)
         file.seek(0)
-        image = Image.open(file, formats=known)
+        image = Image.open(file, formats=_openable())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         _refuse(field, f"{name} has more than 24 megapixels", too_large)
     except UnidentifiedImageError:
@@ -223,12 +223,13 @@ def _from_header(file: BinaryIO, name: str, field: str) -> Image:
     return image
 
 
-def _openable() -> set[str]:
-    """The formats this Pillow was built with."""
+@functools.cache
+def _openable() -> tuple[str, ...]:
+    """Those of the formats that are taken which this Pillow was built with."""
     from PIL import Image
 
     Image.init()
-    return set(Image.OPEN)
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 
 
 def _webp_pixels(data: bytes) -> int:
