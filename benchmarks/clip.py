@@ -6,7 +6,9 @@
 Loads once, makes one clip to warm up (few steps where the schedule allows), then measures ``--runs``
 whole clips. ``to_first_step_s`` is what passed before the first of them began to denoise, imports apart:
 loading, folding, encoding; with ``--from-disk`` that reads files. ``gpu_s`` is the median time from the picture's encoding to the last frame in main memory,
-``seconds_per_clip`` has the picture's reading and the video's encoding beside. Milliseconds per step
+``seconds_per_clip`` has the picture's reading and the video's encoding beside. As in ``svd-local``, a
+thread encodes the frames while the next ones are decoded: the phase ``encode_video`` is what was left of
+it after the last frame. Milliseconds per step
 are taken with events of the GPU, so nothing waits for them. ``peak_bytes`` is, on CUDA, the most that
 torch's allocator had handed out within one clip (statistics reset before each), weights included; on
 the CPU the most bytes of living tensors in a run of its own, weights not included.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,8 +30,10 @@ from benchmarks.common import Result, arguments_for, finish, spread, synchronise
 from benchmarks.engines import BACKENDS, ENGINES, Render, ready
 from benchmarks.setting import Setting, picture
 from svd_local.engine.fused.counting import peak_bytes
-from svd_local.engine.values import Sampling, Schedule, ignore_report
-from svd_local.media.encode import encode_video, encoder_settings
+from svd_local.engine.streams import drained, passed_on
+from svd_local.engine.values import Pixels, Sampling, Schedule, ignore_check, ignore_report
+from svd_local.media.beside import Beside, Check
+from svd_local.media.encode import Encoded, encode_video, encoder_settings
 
 SPEEDS = ("exact",)
 WARM_UP_STEPS = 2
@@ -116,27 +121,34 @@ def one_clip(render: Render, setting: Setting, sampling: Sampling, source: Path)
     image = keyframe(source, setting)
     pictured = time.perf_counter()
     clock = StepClock(on_gpu=on_gpu)
-    rendered = render(image, sampling, clock)
-    synchronise(setting.device)
-    made = time.perf_counter()
     size = (setting.width, setting.height)
-    encode_video(
-        [rendered.frames],
-        source_size=size,
-        output_size=size,
-        fps=sampling.fps,
-        target=source.with_name("clip.mp4"),
-        settings=encoder_settings("standard"),
-    )
+
+    def encode(chunks: Iterator[Pixels], check: Check) -> Encoded:
+        return encode_video(
+            chunks,
+            source_size=size,
+            output_size=size,
+            fps=sampling.fps,
+            target=source.with_name("clip.mp4"),
+            settings=encoder_settings("standard"),
+            check=check,
+        )
+
+    with Beside(encode) as encoder:
+        frames = render(image, sampling, clock)
+        phases = passed_on(frames, lambda chunk: encoder.put(chunk, ignore_check))
+        synchronise(setting.device)
+        made = time.perf_counter()
+        encoder.result(ignore_check)
     ended = time.perf_counter()
     return Run(
         ended - began,
         {
             "keyframe": pictured - began,
             "engine": made - pictured,
-            "encode_image": rendered.encode_image_s,
-            "denoise": rendered.denoise_s,
-            "decode": rendered.decode_s,
+            "encode_image": phases.encode_image_s,
+            "denoise": phases.denoise_s,
+            "decode": phases.decode_s,
             "encode_video": ended - made,
         },
         clock.steps_ms(),
@@ -199,7 +211,7 @@ def _memory(
         return {"peak_bytes": None, "peak_is": None}
     image, sampling = picture(setting.width, setting.height), setting.sampling(steps, schedule)
     return {
-        "peak_bytes": peak_bytes(lambda: render(image, sampling, ignore_report), "cpu"),
+        "peak_bytes": peak_bytes(lambda: drained(render(image, sampling, ignore_report)), "cpu"),
         "peak_is": "living tensors of a clip of few steps, weights apart",
     }
 

@@ -31,6 +31,7 @@ from svd_local.engine.fused.denoise import guidance_ramp
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.loading import load
 from svd_local.engine.placement import empty_cache, place
+from svd_local.engine.streams import whole
 
 ALLOWED_RATIO = 1.05
 ALLOWED_FP32 = {"step": 5e-6, "decode": 5e-6}
@@ -189,8 +190,8 @@ class Clips:
         image = picture(self.setting.width, self.setting.height)
         sampling = self.setting.sampling(self.steps)
         if fused is None:
-            return reference.render(pipeline, image, sampling).frames
-        return fused_render.render(pipeline, fused, image, sampling).frames
+            return whole(reference.render(pipeline, image, sampling)).frames
+        return whole(fused_render.render(pipeline, fused, image, sampling)).frames
 
 
 def distance(found: list[Tensor], wanted: list[Tensor]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,15 @@ from svd_local.engine.fused.unet import ClipConstants, FusedUNet
 from svd_local.engine.loading import load
 from svd_local.engine.placement import empty_cache, place
 from svd_local.engine.quiet import no_chatter
-from svd_local.engine.values import Rendered, Report, Sampling
+from svd_local.engine.values import Phases, Pixels, Report, Sampling
 
 ENGINES = ("reference", "compiled", "fused", "fused-compiled")
 BACKENDS = ("inductor", "aot_eager", "eager")
 """What torch.compile may be given; all but the first only try whether it takes the graph."""
 
-Render = Callable[[Image, Sampling, Report], Rendered]
+Frames = Generator[Pixels, None, Phases]
+"""A clip as the engines stream it; see `svd_local.engine.streams`."""
+Render = Callable[[Image, Sampling, Report], Frames]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def _plain(pipeline: StableVideoDiffusionPipeline, name: str, backend: str) -> R
     if name == "compiled":
         pipeline.unet.compile(backend=backend, fullgraph=True, dynamic=False)
 
-    def render(image: Image, sampling: Sampling, report: Report) -> Rendered:
+    def render(image: Image, sampling: Sampling, report: Report) -> Frames:
         return reference.render(pipeline, image, sampling, report=report)
 
     return render
@@ -66,7 +68,7 @@ def _fused(pipeline: StableVideoDiffusionPipeline, name: str, backend: str) -> R
     if name == "fused-compiled":
         fused = dataclasses.replace(fused, unet=CompiledUNet.of(fused.unet, backend))
 
-    def render(image: Image, sampling: Sampling, report: Report) -> Rendered:
+    def render(image: Image, sampling: Sampling, report: Report) -> Frames:
         return fused_render.render(pipeline, fused, image, sampling, report=report)
 
     return render

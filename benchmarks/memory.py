@@ -28,7 +28,8 @@ from benchmarks.clip import StepClock
 from benchmarks.common import Result, arguments_for, finish, spread, synchronise, write_json
 from benchmarks.correctness import levels
 from benchmarks.setting import Setting, picture
-from svd_local.engine.session import Made, Session
+from svd_local.engine.session import Session
+from svd_local.engine.takes import Gathered, gathered
 from svd_local.errors import SvdLocalError
 
 GIB = 2**30
@@ -125,9 +126,9 @@ def one_cap(arguments: argparse.Namespace) -> Result:
     session = Session(setting.checkpoint, setting.device, setting.precision)
     image, sampling = picture(setting.width, setting.height), setting.sampling(arguments.steps)
 
-    def make() -> Made:
+    def make() -> Gathered:
         engine = arguments.engine
-        return session.make(image, sampling, engine=engine, budget=budget, report=watch)
+        return gathered(session.make(image, sampling, engine=engine, budget=budget, report=watch))
 
     result: Result = {"cap_gib": cap_gib, "budget_bytes": budget}
     try:
@@ -141,7 +142,7 @@ def one_cap(arguments: argparse.Namespace) -> Result:
         outcome = error.code if isinstance(error, SvdLocalError) else "out-of-memory"
         hint = error.hint if isinstance(error, SvdLocalError) else ""
         return {**result, "outcome": outcome, "error": f"{error} {hint}".strip()}
-    np.save(arguments.pixels, made.rendered.frames)
+    np.save(arguments.pixels, made.frames)
     memory = made.memory
     return {
         **result,
@@ -153,9 +154,9 @@ def one_cap(arguments: argparse.Namespace) -> Result:
         **watch.bytes(),
         "first_s": round(warmed - began, 3),
         "seconds": round(ended - warmed, 3),
-        "encode_image_s": round(made.rendered.encode_image_s, 4),
-        "denoise_s": round(made.rendered.denoise_s, 4),
-        "decode_s": round(made.rendered.decode_s, 4),
+        "encode_image_s": round(made.phases.encode_image_s, 4),
+        "denoise_s": round(made.phases.denoise_s, 4),
+        "decode_s": round(made.phases.decode_s, 4),
         "step_ms": spread(watch.clock.steps_ms(), 3),
         "notes": list(made.notes),
     }

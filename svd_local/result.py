@@ -50,7 +50,8 @@ class Progress:
 
     ``stage`` is one of ``load``, ``keyframe``, ``encode-image``, ``denoise``, ``decode``,
     ``render``, ``encode-video``, ``publish``; ``done`` of ``total`` steps or frames of it are over
-    (0 of 0 where the stage has no parts); ``elapsed_s`` counts from the clip's beginning.
+    (0 of 0 where the stage has no parts); ``elapsed_s`` counts from the clip's beginning. Frames are
+    encoded while they are made, and ``encode-video`` is told of once the last one is.
     """
 
     stage: str
@@ -80,7 +81,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds spent per phase; null where the tier has no such phase."""
+    """Seconds of work per phase; null where the tier has no such phase.
+
+    Waiting is in none of them: for a turn on the GPU, for an encoder that is behind, for frames that
+    are not there yet. ``encode_video_s`` is what the video encoder and the checks of its file worked;
+    frames are encoded while the next ones are decoded, so phases may overlap, and their sum may be
+    more or less than ``elapsed_s``, which is the time from the call to the clip. ``decode_s`` ends
+    when the last frame is in main memory. Of a clip that was begun again they are of the try that
+    was published.
+    """
 
     load_s: float | None = None
     keyframe_s: float | None = None

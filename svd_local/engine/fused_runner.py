@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.fused import render as fused_render
-from svd_local.engine.fused.counting import peak_bytes
+from svd_local.engine.fused.counting import counted
 from svd_local.engine.fused.passes import WHOLE, Passes
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.fused.skips import HostSkips, ResidentSkips
@@ -16,7 +17,7 @@ from svd_local.engine.fused.weights import map_tensors, tensors
 from svd_local.engine.fused_plan import FusedWay
 from svd_local.engine.guests import Guests
 from svd_local.engine.placement import empty_cache
-from svd_local.engine.values import Check, Rendered, Report, Sampling
+from svd_local.engine.values import Check, Phases, Report, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from svd_local.engine.fused.decoder import FusedDecoder
     from svd_local.engine.fused.unet import FusedUNet
+    from svd_local.engine.values import Pixels
 
 
 class FusedRunner:
@@ -82,29 +84,30 @@ class FusedRunner:
 
     def render(
         self, way: FusedWay, image: Image, sampling: Sampling, *, report: Report, check: Check
-    ) -> tuple[Rendered, int]:
-        """One clip, and the bytes of live tensors at its peak.
+    ) -> Generator[Pixels, None, tuple[Phases, int]]:
+        """One clip (see `streams`), and the bytes of live tensors at its peak.
 
         Raises:
             Exception: what `fused.render.render` raises.
         """
-        made: list[Rendered] = []
-
-        def work() -> None:
-            self.bring_encoders(way)
-            made.append(
-                fused_render.render(
-                    self.pipeline, _Turns(self, way), image, sampling, report=report, check=check
-                )
-            )
-
+        work = self._work(way, image, sampling, report, check)
         if self._device.startswith("cuda"):
             import torch
 
-            work()
-            return made[0], int(torch.cuda.max_memory_allocated(self._device))
-        peak = self._weight_bytes() + peak_bytes(work, self._device)
-        return made[0], peak
+            phases = yield from work
+            return phases, int(torch.cuda.max_memory_allocated(self._device))
+        phases, peak = yield from counted(work, self._device)
+        return phases, self._weight_bytes() + peak
+
+    def _work(
+        self, way: FusedWay, image: Image, sampling: Sampling, report: Report, check: Check
+    ) -> Generator[Pixels, None, Phases]:
+        self.bring_encoders(way)
+        return (
+            yield from fused_render.render(
+                self.pipeline, _Turns(self, way), image, sampling, report=report, check=check
+            )
+        )
 
     def bring_encoders(self, way: FusedWay) -> None:
         """Have on the device what encodes the picture."""

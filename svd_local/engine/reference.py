@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.quiet import no_chatter
 from svd_local.engine.values import (
     Check,
-    Rendered,
+    Phases,
     Report,
     Sampling,
     UnusableFrames,
@@ -24,10 +24,11 @@ from svd_local.engine.values import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
+
+    from svd_local.engine.values import Pixels
 
 _BLACK = 4
 """Grey level up to which a frame counts as black."""
@@ -42,11 +43,12 @@ def render(
     *,
     report: Report = ignore_report,
     check: Check = ignore_check,
-) -> Rendered:
+) -> Generator[Pixels, None, Phases]:
     """One clip from ``image`` (RGB, of the sampling's size) by ``pipeline``, placed as it is.
 
     The noise comes from a fresh generator on the CPU, so it is the same on every device and under
-    every offload.
+    every offload. The pipeline gives its frames all at once, so they are one chunk of the stream
+    (see `streams`), handed out when nothing can fail any more.
 
     Raises:
         UnusableFrames: NaN, or black frames from a picture that is not.
@@ -73,35 +75,38 @@ def render(
             output_type="pt",
             callback_on_step_end=watch.step,
         ).frames[0]
-    return _finish(frames, image, watch)
-
-
-def _finish(frames: torch.Tensor, image: Image, watch: _Watch) -> Rendered:
-    """The pipeline's float frames (frames, 3, height, width) as bytes, as its own ``pil`` rounds."""
-    import torch
-
-    if not bool(torch.isfinite(frames).all()):
-        raise UnusableFrames("the decoder gave NaN")
-    pixels = (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    refuse_black(pixels, image)
+    pixels = _as_bytes(frames)
+    del frames
+    refuse_black(int(pixels.max()), image)
     ended = time.perf_counter()
-    return Rendered(
-        pixels,
+    yield pixels
+    return Phases(
         encode_image_s=watch.encoded - watch.started,
         denoise_s=watch.denoised - watch.encoded,
         decode_s=ended - watch.denoised,
     )
 
 
-def refuse_black(pixels: np.ndarray[Any, np.dtype[np.uint8]], image: Image) -> None:
-    """Look at finished frames.
+def _as_bytes(frames: torch.Tensor) -> Pixels:
+    """The pipeline's float frames (frames, 3, height, width) as bytes, as its own ``pil`` rounds."""
+    import torch
+
+    if not bool(torch.isfinite(frames).all()):
+        raise UnusableFrames("the decoder gave NaN")
+    levels = (frames * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    pixels: Pixels = levels.contiguous().cpu().numpy()
+    return pixels
+
+
+def refuse_black(brightest: int, image: Image) -> None:
+    """Judge a clip by the brightest level in any of its frames.
 
     Raises:
         UnusableFrames: all of them are black, and the picture is not.
     """
     import numpy as np
 
-    if pixels.max() <= _BLACK and np.asarray(image).max() > _NOT_BLACK:
+    if brightest <= _BLACK and np.asarray(image).max() > _NOT_BLACK:
         raise UnusableFrames("every frame is black")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from svd_local.engine import reference
 from svd_local.engine.memory import Rung
 from svd_local.engine.placement import Placement, clear, empty_cache, place
-from svd_local.engine.values import Check, Rendered, Report, Sampling
+from svd_local.engine.values import Check, Phases, Report, Sampling
 
 if TYPE_CHECKING:
     import torch
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
+
+    from svd_local.engine.values import Pixels
 
 
 class ReferenceRunner:
@@ -44,15 +47,17 @@ class ReferenceRunner:
 
     def render(
         self, way: Rung, image: Image, sampling: Sampling, *, report: Report, check: Check
-    ) -> tuple[Rendered, int | None]:
-        """One clip, and the bytes it took at its peak; None where that is not measured.
+    ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
+        """One clip (see `streams`), and the bytes it took at its peak; None where not measured.
 
         Raises:
             Exception: what `reference.render` raises.
         """
         chunked = dataclasses.replace(sampling, decode_chunk=way.decode_chunk)
-        rendered = reference.render(self.pipeline, image, chunked, report=report, check=check)
-        return rendered, self._measured_peak()
+        phases = yield from reference.render(
+            self.pipeline, image, chunked, report=report, check=check
+        )
+        return phases, self._measured_peak()
 
     def recover(self) -> None:
         """Hooks off, weights in main memory, the VAE in its precision."""

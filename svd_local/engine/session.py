@@ -1,17 +1,21 @@
 """A loaded checkpoint that makes clip after clip, each in the fastest way that fits.
 
 Running out of memory leads to the next smaller exact way; NaN or black frames lead to one more try in
-a safer precision; a model that the fused engine does not know runs on the reference engine. Whatever
-was raised, the next clip finds the networks as new.
+a safer precision; a model that the fused engine does not know runs on the reference engine. Frames are
+handed out as they are decoded; where a clip goes wrong after that, the ones handed out are void and the
+clip begins again (see `takes`). Whatever was raised, and wherever its receiver stopped reading, the next
+clip finds the networks as new.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.blueprint import Blueprint, blueprint_of
 from svd_local.engine.checkpoints import Checkpoint
@@ -22,9 +26,11 @@ from svd_local.engine.loading import Precision, load, precision_for, safer_than
 from svd_local.engine.memory import Way, ladder
 from svd_local.engine.placement import empty_cache
 from svd_local.engine.reference_runner import ReferenceRunner
+from svd_local.engine.runner import Runner
+from svd_local.engine.takes import Engine, Made, Stream, Take
 from svd_local.engine.values import (
     Check,
-    Rendered,
+    Phases,
     Report,
     Sampling,
     UnusableFrames,
@@ -38,49 +44,7 @@ if TYPE_CHECKING:
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
 
-Engine = Literal["fused", "reference"]
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A finished clip and how it was really made."""
-
-    rendered: Rendered
-    precision: str
-    decode_chunk: int | None
-    """Frames decoded at once; None on the fused engine, which decodes all together."""
-    load_s: float
-    memory: Memory
-    notes: tuple[str, ...] = ()
-    """What the user should know: steps down, a second try, another engine."""
-    engine: Engine = "reference"
-    """The one that ran, which need not be the one asked for."""
-
-
-class Runner(Protocol):
-    """Loaded networks and the engine that runs them."""
-
-    @property
-    def engine(self) -> str:
-        """Its name."""
-
-    @property
-    def pipeline(self) -> StableVideoDiffusionPipeline:
-        """What was loaded, as far as the engine left it whole."""
-
-    def prepare(self, way: Any) -> None:
-        """Have the weights where one of the engine's ways wants them."""
-
-    def render(
-        self, way: Any, image: Image, sampling: Sampling, *, report: Report, check: Check
-    ) -> tuple[Rendered, int | None]:
-        """One clip, and the bytes it took at its peak; None where that is not measured."""
-
-    def recover(self) -> None:
-        """After an exception: everything as it was before `prepare`."""
-
-    def close(self) -> None:
-        """Let go of the device's memory."""
+    from svd_local.engine.values import Pixels
 
 
 def ways_of(
@@ -138,6 +102,7 @@ class Session:
         self._blueprint: Blueprint | None = None
         self._runner: Runner | None = None
         self._unknown: UnknownPart | None = None
+        self._open: weakref.ref[Stream] | None = None
 
     def make(
         self,
@@ -149,8 +114,11 @@ class Session:
         allow_approximate: bool = False,
         report: Report = ignore_report,
         check: Check = ignore_check,
-    ) -> Made:
+    ) -> Stream:
         """One clip from ``image``, which is RGB and of the sampling's size.
+
+        Nothing is done until the stream is read. Read it to its end, or close it; one that is still
+        open is closed by the next call.
 
         Args:
             image: the conditioning picture.
@@ -161,48 +129,68 @@ class Session:
             report: told of progress.
             check: raises to stop.
 
+        Returns:
+            Takes with their frames, at its end how the clip was made; see `takes`. Reading it raises
+            what follows, and whatever ``report`` and ``check`` raise.
+
         Raises:
             InvalidRequest: the budget is below the smallest way; nothing was loaded.
             OutOfMemory: not even the smallest way fitted.
             BadOutput: NaN or black frames, also in the safer precision if there is one.
             CheckpointUnavailable: from loading.
         """
+        self._shut()
         task = _Task(image, sampling, budget, allow_approximate, report, check)
-        if engine == "fused" and self._unknown is None:
-            try:
-                return self._twice(task, "fused")
-            except UnknownPart as error:
-                self._unknown = error
-        made = self._twice(task, "reference")
-        if engine == "fused" and self._unknown is not None:
-            note = f"ran on the reference engine: {self._unknown.message}"
-            made = dataclasses.replace(made, notes=(note, *made.notes))
-        return made
+        stream = self._make(task, engine)
+        self._open = weakref.ref(stream)
+        return stream
 
     def close(self) -> None:
-        """Drop the networks and give the device's memory back."""
+        """Drop the networks and give the device's memory back; an open stream ends."""
+        self._shut()
+        self._drop()
+
+    def _shut(self) -> None:
+        stream = None if self._open is None else self._open()
+        if stream is not None:
+            stream.close()
+        self._open = None
+
+    def _drop(self) -> None:
         if self._runner is not None:
             self._runner.close()
         self._runner = None
         self._precision = self._usual
         empty_cache()
 
-    def _twice(self, task: _Task, engine: Engine) -> Made:
+    def _make(self, task: _Task, engine: Engine) -> Stream:
+        if engine == "fused" and self._unknown is None:
+            try:
+                return (yield from self._twice(task, "fused"))
+            except UnknownPart as error:
+                self._unknown = error
+        made = yield from self._twice(task, "reference")
+        if engine == "fused" and self._unknown is not None:
+            note = f"ran on the reference engine: {self._unknown.message}"
+            made = dataclasses.replace(made, notes=(note, *made.notes))
+        return made
+
+    def _twice(self, task: _Task, engine: Engine) -> Stream:
         """The clip in the usual precision, and where that gives rubbish in a safer one."""
         ways = self._ways(task, engine, self._usual)
         try:
-            return self._climb(task, engine, ways)
+            return (yield from self._climb(task, engine, ways))
         except UnusableFrames as error:
             first = str(error)
         safer = safer_than(self._usual)
         if safer is None:
             raise BadOutput(self._bad(first), hint="Verify the checkpoint, or try another picture.")
-        self.close()
+        self._drop()
         note = f"{first} in {self._usual.name}; made again in {safer.name}"
         ways = self._ways(task, engine, safer)
         self._precision = safer
         try:
-            made = self._climb(task, engine, ways)
+            made = yield from self._climb(task, engine, ways)
         except UnusableFrames as error:
             raise BadOutput(
                 self._bad(f"{first} in {self._usual.name}, and {error} in {safer.name}"),
@@ -210,28 +198,36 @@ class Session:
             ) from error
         finally:
             # Weights cast to the safer type do not come back whole: the next clip loads afresh.
-            self.close()
+            self._drop()
         return dataclasses.replace(made, notes=(note, *made.notes))
 
-    def _climb(self, task: _Task, engine: Engine, ways: Sequence[Way]) -> Made:
+    def _climb(self, task: _Task, engine: Engine, ways: Sequence[Way]) -> Stream:
         """The clip by the first way that does not run out of memory."""
         sampling, budget = task.sampling, task.budget
         notes: list[str] = []
         for way in ways:
-            attempt = self._attempt(task, engine, way)
+            take = Take(engine, self._precision.name, way.decode_chunk)
+            attempt = yield from self._attempt(task, way, take)
             if attempt is None:
                 # Only now is the traceback gone that held the attempt's tensors.
                 empty_cache()
                 notes.append(f"out of memory with {_name(way)}")
                 continue
-            rendered, load_s, peak = attempt
+            phases, load_s, peak = attempt
             if way.decode_chunk not in (None, sampling.decode_chunk):
                 notes.append(f"approximate: decoded {way.decode_chunk} frames at once")
             memory = Memory(way.plan, budget, way.peak_bytes, peak)
             if budget is not None and (peak or 0) > budget:
                 notes.append("the clip used more memory than the budget")
-            name = self._precision.name
-            return Made(rendered, name, way.decode_chunk, load_s, memory, tuple(notes), engine)
+            return Made(
+                take.engine,
+                take.precision,
+                take.decode_chunk,
+                phases=phases,
+                load_s=load_s,
+                memory=memory,
+                notes=tuple(notes),
+            )
         approximate = ", or --allow-approximate" if engine == "reference" else ""
         raise OutOfMemory(
             f"{sampling.frames} frames at {sampling.width}x{sampling.height} do not fit in memory, "
@@ -240,27 +236,34 @@ class Session:
         )
 
     def _attempt(
-        self, task: _Task, engine: Engine, way: Way
-    ) -> tuple[Rendered, float, int | None] | None:
-        """One try: the clip, the seconds loading took, the peak; None where memory ran out.
+        self, task: _Task, way: Way, take: Take
+    ) -> Generator[Take | Pixels, None, tuple[Phases, float, int | None] | None]:
+        """One try: its seconds by phase and of loading, and its peak; None where memory ran out.
 
-        After any exception the networks are as new.
+        The take is announced with its first frame: till then nothing that was handed out is void.
+        After any exception, and where the receiver closes the stream, the networks are as new.
         """
         import torch
 
         done = False
         try:
-            runner, load_s = self._prepared(task, engine, way)
-            rendered, peak = runner.render(
+            runner, load_s = self._prepared(task, take.engine, way)
+            frames = runner.render(
                 way, task.image, task.sampling, report=task.report, check=task.check
             )
+            with contextlib.closing(frames):
+                first = next(frames)
+                yield take
+                yield first
+                del first
+                phases, peak = yield from frames
             done = True
         except torch.OutOfMemoryError:
             return None
         finally:
             if not done and self._runner is not None:
                 self._runner.recover()
-        return rendered, load_s, peak
+        return phases, load_s, peak
 
     def _prepared(self, task: _Task, engine: Engine, way: Way) -> tuple[Runner, float]:
         """The networks loaded and placed, and the seconds that took."""
@@ -270,7 +273,7 @@ class Session:
         if self._runner is not None and self._runner.engine != engine:
             # Folding leaves nothing for the reference to run: it takes the files again.
             precision = self._precision
-            self.close()
+            self._drop()
             self._precision = precision
         if self._runner is None:
             task.check()

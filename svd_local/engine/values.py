@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
+
+Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+"""uint8 of shape (n, height, width, 3), RGB."""
 
 Schedule = Literal["karras", "align-your-steps"]
 
@@ -45,17 +48,29 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
-    """Finished frames, uint8 of shape (frames, height, width, 3), RGB, and seconds per phase."""
+class Phases:
+    """Seconds an engine worked, by phase; what its frames' receiver did meanwhile is not counted.
 
-    frames: np.ndarray[Any, np.dtype[np.uint8]]
+    ``decode_s`` ends when the last frame is in main memory.
+    """
+
     encode_image_s: float
     denoise_s: float
     decode_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered(Phases):
+    """Finished frames, uint8 of shape (frames, height, width, 3), RGB, and seconds per phase."""
+
+    frames: Pixels
+
+
 class UnusableFrames(Exception):
-    """The networks gave NaN, or black where the picture is not. Caught within the engine."""
+    """The networks gave NaN, or black where the picture is not. Caught within the engine.
+
+    It may come after frames were handed out: those are void then.
+    """
 
 
 def ignore_report(stage: str, done: int, total: int) -> None:

@@ -1,119 +1,119 @@
-"""From frames to a published clip: encode, check, publish, and only then the catalog row."""
+"""From a tier's frames to a published clip: encode, check, publish, and only then the catalog row."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svd_local.generator.encoding import Encoding, close
+from svd_local.generator.turns import Room
+from svd_local.generator.work import Work
 from svd_local.request import ClipRequest
-from svd_local.result import Attempt, Clip, Files, Quality
-from svd_local.tiers.base import Frames, Monitor, Plan
+from svd_local.result import Attempt, Clip, Files
+from svd_local.tiers.base import BeginAgain, Frames, Monitor
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
     from svd_local.catalog import Catalog
-    from svd_local.generator.sources import Sources
-    from svd_local.keyframe.types import Keyframe
-    from svd_local.media.probe import VideoInfo
-    from svd_local.storage import Staging
-
-    Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One rung's work on one request, up to the keyframes."""
+class Finishing:
+    """A clip whose last frame was made: `publish` needs its tier no more."""
 
-    request: ClipRequest
-    plan: Plan
-    sources: Sources
-    keyframes: tuple[Keyframe, ...]
-    keyframe_s: float
-    before: tuple[Attempt, ...]
-    """The attempts of the rungs above this one."""
-    monitor: Monitor
+    work: Work
+    frames: Frames
+    encoding: Encoding
 
+    def publish(self, catalog: Catalog) -> Clip:
+        """Wait for the encoder, check what it made by decoding it, publish the files, commit the row.
 
-def finish(work: Work, frames: Frames, folder: Path, catalog: Catalog) -> Clip:
-    """Encode ``frames``, check what was encoded by decoding it, publish the files, commit the row.
+        The files come first and the row second: the row is the commit point. Where the row cannot be
+        stored the files are taken back.
 
-    The files come first and the row second: the row is the commit point. Where the row cannot be
-    stored the files are taken back.
+        Raises:
+            MediaFailed: ffmpeg failed or its file is not what was asked for.
+            StorageFailed: files or row could not be stored.
+            Cancelled: asked for while frames were encoded.
+        """
+        from svd_local.storage import file_prefix
 
-    Raises:
-        MediaFailed: ffmpeg failed or its file is not what was asked for.
-        StorageFailed: files or row could not be stored.
-        Cancelled: asked for while frames were encoded.
-    """
-    from svd_local.keyframe import render_overlay
-    from svd_local.keyframe.types import Overlays
-    from svd_local.storage import Staging, file_prefix, sweep
-
-    request, plan = work.request, work.plan
-    sweep(folder)
-    overlays = Overlays(request.title, request.caption, request.logo)
-    overlay, letter_warnings = render_overlay(overlays, plan.output_size)
-    provenance = work.sources.provenance(plan, frames.ran)
-    clip = Clip(
-        kind=plan.kind,
-        path=folder,
-        tier=plan.tier,
-        attempts=work.before,
-        parameters=plan.parameters,
-        files=Files(),
-        synthetic=plan.synthetic,
-        checkpoint=plan.checkpoint,
-        engine=frames.engine or plan.engine,
-        device=plan.device,
-        speed=plan.speed,
-        seed=plan.parameters.get("seed"),
-        corrections=plan.corrections,
-        warnings=(*plan.warnings, *work.sources.warnings, *frames.warnings, *letter_warnings),
-        memory=frames.memory,
-        fingerprint=request.fingerprint(provenance),
-    )
-    with Staging(folder) as staging:
-        begun = time.monotonic()
-        encoded = _encode(work, frames, overlay, _comment(clip, provenance), staging)
+        work, staging, manifest = self.work, self.encoding.staging, self.frames.manifest
+        plan = work.plan
+        video = self.encoding.finish()
+        ending = self.frames.ended()
+        clip = _draft(work, self.frames)
         clip = dataclasses.replace(
             clip,
-            frames=encoded.info.frames,
-            fps=encoded.info.fps,
-            width=encoded.info.width,
-            height=encoded.info.height,
-            duration_s=encoded.info.duration_s,
-            quality=encoded.quality,
-            warnings=(*clip.warnings, *encoded.warnings),
+            frames=video.info.frames,
+            fps=video.info.fps,
+            width=video.info.width,
+            height=video.info.height,
+            duration_s=video.info.duration_s,
+            quality=video.quality,
+            memory=ending.memory,
+            warnings=(
+                *plan.warnings,
+                *work.sources.warnings,
+                *self.frames.warnings,
+                *ending.warnings,
+                *work.letter_warnings,
+                *video.warnings,
+            ),
             timings=dataclasses.replace(
-                frames.timings,
-                keyframe_s=work.keyframe_s,
-                encode_video_s=time.monotonic() - begun,
+                ending.timings, keyframe_s=work.keyframe_s, encode_video_s=video.seconds
             ),
         )
         work.monitor.report("publish")
-        if frames.manifest is not None:
-            manifest = {"clip": _manifest_head(clip), **frames.manifest}
-            staging.write(".json", _json_bytes(manifest))
-        suffixes = [".jpg", ".mp4"] if frames.manifest is None else [".json", ".jpg", ".mp4"]
+        if manifest is not None:
+            staging.write(".json", _json_bytes({"clip": _manifest_head(clip), **manifest}))
+        suffixes = [".jpg", ".mp4"] if manifest is None else [".json", ".jpg", ".mp4"]
         published = staging.publish(file_prefix(plan.kind, synthetic=plan.synthetic), suffixes)
-        files = Files(published[".mp4"], published[".jpg"], published.get(".json"))
         elapsed_s = work.monitor.elapsed_s
         clip = dataclasses.replace(
             clip,
             path=published[".mp4"],
-            files=files,
+            files=Files(published[".mp4"], published[".jpg"], published.get(".json")),
             elapsed_s=elapsed_s,
             attempts=(*work.before, Attempt(plan.tier, "ok", elapsed_s=elapsed_s)),
         )
-        return dataclasses.replace(clip, id=catalog.add(clip, request.describe()))
+        return dataclasses.replace(clip, id=catalog.add(clip, work.request.describe()))
+
+
+@contextmanager
+def encoded(work: Work, frames: Frames, room: Room) -> Iterator[Finishing]:
+    """Have ``frames`` encoded while they are made; the block begins when the last one is.
+
+    Where they turn out to be void, what was encoded is thrown away, and others take their place.
+
+    Args:
+        work: what they are made from.
+        frames: closed where anything is raised.
+        room: for the clips that are encoded at once; a place in it is held until the block's end.
+
+    Raises:
+        MediaFailed, StorageFailed: the encoder failed.
+        Exception: whatever making the frames raises.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(room.taken(work.monitor.check))
+            encoding = held.enter_context(Encoding(work))
+            while True:
+                try:
+                    encoding.read(frames, _comment(work, frames))
+                    break
+                except BeginAgain as news:
+                    frames = news.frames
+        except BaseException:
+            close(frames.chunks)
+            raise
+        yield Finishing(work, frames, encoding)
 
 
 def publish_placeholder(
@@ -139,64 +139,30 @@ def publish_placeholder(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    info: VideoInfo
-    quality: Quality
-    warnings: tuple[str, ...]
-
-
-def _encode(
-    work: Work, frames: Frames, overlay: Image | None, comment: str, staging: Staging
-) -> _Encoded:
-    """The video and its poster into ``staging``, looked at on the way and decoded back."""
-    from svd_local.media.encode import encode_video, encoder_settings
-    from svd_local.media.planar import to_rgb
-    from svd_local.media.poster import write_poster
-    from svd_local.media.probe import verify
-    from svd_local.quality import QualityMeter
-
-    plan, monitor = work.plan, work.monitor
-    meter = QualityMeter(
-        work.keyframes[0].image if work.keyframes else None, moving=plan.kind == "generated"
+def _draft(work: Work, frames: Frames) -> Clip:
+    """What is known of the clip before its first frame is encoded: everything that changes pixels."""
+    request, plan = work.request, work.plan
+    return Clip(
+        kind=plan.kind,
+        path=work.folder,
+        tier=plan.tier,
+        attempts=work.before,
+        parameters=plan.parameters,
+        files=Files(),
+        synthetic=plan.synthetic,
+        checkpoint=plan.checkpoint,
+        engine=frames.engine or plan.engine,
+        device=plan.device,
+        speed=plan.speed,
+        seed=plan.parameters.get("seed"),
+        corrections=plan.corrections,
+        fingerprint=request.fingerprint(work.sources.provenance(plan, frames.ran)),
     )
-    first: list[Pixels] = []
-
-    def watched() -> Iterator[Pixels]:
-        try:
-            for chunk in frames.chunks:
-                if not first:
-                    first.append(chunk[0].copy())
-                meter.feed(chunk)
-                yield chunk
-        finally:  # an encode that failed must not leave threads that still make frames
-            if isinstance(frames.chunks, Generator):
-                frames.chunks.close()
-
-    video = staging.path(".mp4")
-    fps = frames.fps or plan.fps
-    encode_video(
-        watched(),
-        source_size=(frames.width, frames.height),
-        output_size=plan.output_size,
-        fps=fps,
-        target=video,
-        settings=encoder_settings(work.request.quality),
-        pixels=frames.pixels,
-        overlay=overlay,
-        comment=comment,
-        check=monitor.check,
-        on_frame=lambda done: monitor.report("encode-video", done, frames.count),
-    )
-    info = verify(video, frames=frames.count, size=plan.output_size, fps=fps, check=monitor.check)
-    shown = first[0] if frames.pixels == "rgb24" else to_rgb(first[0])
-    write_poster(shown, staging.path(".jpg"), overlay=overlay, size=plan.output_size)
-    quality, warnings = meter.finish()
-    return _Encoded(info, quality, warnings)
 
 
-def _comment(clip: Clip, provenance: dict[str, Any]) -> str:
+def _comment(work: Work, frames: Frames) -> str:
     """What the container's comment says of the clip: enough to make it again."""
+    clip = _draft(work, frames)
     return json.dumps(
         {
             "svd_local": _version(),
@@ -208,7 +174,7 @@ def _comment(clip: Clip, provenance: dict[str, Any]) -> str:
             "speed": clip.speed,
             "seed": clip.seed,
             "fingerprint": clip.fingerprint,
-            **provenance,
+            **work.sources.provenance(work.plan, frames.ran),
         },
         ensure_ascii=False,
         sort_keys=True,

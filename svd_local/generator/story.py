@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import functools
 import threading
-import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from svd_local.errors import InvalidRequest, TierBusy
 from svd_local.generator.seeds import draw_seed
 from svd_local.generator.sources import gather
-from svd_local.generator.turns import Turns
+from svd_local.generator.turns import Place, Room, Turns, Underway
+from svd_local.generator.work import Beginning
 from svd_local.ladder import climb
 from svd_local.request import ClipRequest
 from svd_local.result import Attempt, Clip, ProgressCallback
@@ -27,13 +28,20 @@ if TYPE_CHECKING:
 
 _LAST_RESORT = "placeholder"
 _BY_NAME_ONLY = "fake"
+_ENCODERS = 2
+"""Clips that may be encoded at once. Where the encoders are slower than the GPU for longer than one
+clip's frames can wait, the GPU waits for them: neither frames nor processes pile up."""
 
 
 class VideoGenerator:
     """Makes clips: words or a picture in, a published file and a catalog row out.
 
-    Thread-safe. One clip is made at a time; callers queue in the order they came. Models stay loaded
-    between clips until ``close``.
+    Thread-safe. The machine makes the frames of one clip at a time, and callers are served in the order
+    they came. What needs no GPU runs beside it: while one caller's clip is denoised, the next one's
+    keyframe is prepared and the last one's frames are encoded and published. So a program that calls
+    from two or three threads keeps the GPU busy. Frames that another machine makes are waited for
+    beside this one's, one clip at a time for each service. Models stay loaded between clips until
+    ``close``.
 
     Args:
         settings: the machine's; None reads the environment and ``.env``.
@@ -52,8 +60,12 @@ class VideoGenerator:
 
             tiers = standard_tiers(self.settings)
         self.tiers = tuple(tiers)
-        self._turns = Turns()
+        self._here = Turns()
+        self._elsewhere = {tier.id: Turns() for tier in self.tiers}
+        self._encoders = Room(_ENCODERS)
+        self._underway = Underway()
         self._catalog: Catalog | None = None
+        self._opening = threading.Lock()
 
     def generate(
         self,
@@ -82,8 +94,8 @@ class VideoGenerator:
         """
         asked = _one_request(request, fields)
         monitor = Monitor(progress, cancelled)
-        with self._turns.take(monitor.check):
-            return self._generate(asked, monitor)
+        with self._here.place() as place:
+            return self._generate(asked, monitor, place)
 
     async def agenerate(
         self,
@@ -135,7 +147,7 @@ class VideoGenerator:
     ) -> None:
         self.close()
 
-    def _generate(self, request: ClipRequest, monitor: Monitor) -> Clip:
+    def _generate(self, request: ClipRequest, monitor: Monitor, place: Place) -> Clip:
         from svd_local.generator.finish import publish_placeholder
         from svd_local.storage import check_writable
 
@@ -146,7 +158,7 @@ class VideoGenerator:
             made = climb(
                 self._rungs(request),
                 lambda tier, before: self._serve(
-                    tier, before, request, folder, monitor.for_tier(tier.id)
+                    tier, before, request, folder, monitor.for_tier(tier.id), place
                 ),
                 fall_through=not named,
             )
@@ -180,29 +192,47 @@ class VideoGenerator:
         request: ClipRequest,
         folder: Path,
         monitor: Monitor,
+        place: Place,
     ) -> Clip:
-        """One rung: plan, look in the catalog, make keyframes and frames, finish and publish."""
-        from svd_local.generator.finish import Work, finish
-        from svd_local.keyframe import make_keyframes
-
+        """One rung: plan, look in the catalog, then make the clip."""
         plan = tier.plan(request)
         sources = gather(request, plan, self.settings, monitor)
-        if plan.parameters.get("seed", 0) is None:
-            plan = plan.seeded(draw_seed())
-        elif request.seed is not None and not request.no_cache:
-            found = self._find(request.fingerprint(sources.provenance(plan)), plan, folder)
-            if found is not None:
-                return found
-        monitor.report("keyframe")
-        begun = time.monotonic()
-        keyframes = make_keyframes(
-            request, plan.size, pictures=plan.pictures, text2image=sources.painter
-        )
-        work = Work(request, plan, sources, keyframes, time.monotonic() - begun, before, monitor)
-        # A catalog that cannot be written is found out before the GPU has worked for nothing.
-        self._open_catalog().open()
-        frames = tier.generate(Job(request, plan, keyframes, monitor))
-        return finish(work, frames, folder, self._open_catalog())
+        with ExitStack() as alone:
+            if plan.parameters.get("seed", 0) is None:
+                plan = plan.seeded(draw_seed())
+            elif request.seed is not None and not request.no_cache:
+                fingerprint = request.fingerprint(sources.provenance(plan))
+                # The same clip, asked for twice at once, is made once and then found.
+                same = self._underway.alone(fingerprint, monitor.check, place.leave)
+                alone.enter_context(same)
+                found = self._find(fingerprint, plan, folder)
+                if found is not None:
+                    return found
+            # A catalog that cannot be written is found out before the GPU has worked for nothing.
+            catalog = self._open_catalog()
+            catalog.open()
+            begin = Beginning(request, plan, sources, folder, before, monitor)
+            return self._make(tier, begin, place, catalog)
+
+    def _make(self, tier: Tier, begin: Beginning, place: Place, catalog: Catalog) -> Clip:
+        """Keyframes, then frames in the clip's turn, then the rest beside the next clip's."""
+        from svd_local.generator.finish import encoded
+
+        plan, check = begin.plan, begin.monitor.check
+        with ExitStack() as beyond, ExitStack() as turn:
+            if begin.paints:
+                turn.enter_context(place.turn(check))
+            work = begin.prepared()
+            if plan.leaves_machine:
+                turn.close()
+                place.leave()
+                turn.enter_context(self._elsewhere[tier.id].take(check))
+            elif not begin.paints:
+                turn.enter_context(place.turn(check))
+            frames = tier.generate(Job(work.request, plan, work.keyframes, work.monitor))
+            finishing = beyond.enter_context(encoded(work, frames, self._encoders))
+            turn.close()
+            return finishing.publish(catalog)
 
     def _find(self, fingerprint: str, plan: Plan, folder: Path) -> Clip | None:
         """The clip the catalog has for ``fingerprint``, brought into ``folder``."""
@@ -218,16 +248,18 @@ class VideoGenerator:
         return dataclasses.replace(clip, corrections=plan.corrections, cached=True)
 
     def _open_catalog(self) -> Catalog:
-        if self._catalog is None:
-            from svd_local.catalog import Catalog
+        with self._opening:
+            if self._catalog is None:
+                from svd_local.catalog import Catalog
 
-            self._catalog = Catalog(self.settings.database_url, self.settings.media_dir)
-        return self._catalog
+                self._catalog = Catalog(self.settings.database_url, self.settings.media_dir)
+            return self._catalog
 
     def _close_catalog(self) -> None:
-        if self._catalog is not None:
-            self._catalog.close()
-            self._catalog = None
+        with self._opening:
+            if self._catalog is not None:
+                self._catalog.close()
+                self._catalog = None
 
 
 def _one_request(request: ClipRequest | None, fields: dict[str, Any]) -> ClipRequest:

@@ -2,6 +2,7 @@
 
 - ``ffmpeg``    runs ffmpeg, with deadlines
 - ``encode``    frames into an MP4
+- ``beside``    encoding in a thread of its own, while frames are made
 - ``filters``   what ffmpeg does with frames before it encodes them
 - ``planar``    frames as the encoder stores them
 - ``probe``     what a file really holds, by decoding it

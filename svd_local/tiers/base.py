@@ -58,6 +58,8 @@ class Plan:
     device: str | None = None
     speed: str | None = None
     synthetic: bool = False
+    leaves_machine: bool = False
+    """Whether another machine makes the frames, so that none of this one's is occupied by them."""
 
     def seeded(self, seed: int) -> Plan:
         """The same plan with ``seed`` as it will run."""
@@ -121,12 +123,23 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """Frames a tier made, possibly lazily.
+class Ending:
+    """What is known of a clip only once its last frame is there."""
 
-    ``chunks`` yields uint8 arrays, ``count`` frames in all; it is read once, in order. Their shape is
-    (n, height, width, 3) where ``pixels`` is ``rgb24``, and (n, height * 3 / 2, width) where it is
-    ``yuv420p``, laid out as `media.planar` says. The rest says how they were really made.
+    memory: Memory | None = None
+    timings: Timings = field(default_factory=Timings)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames a tier makes, possibly while they are read.
+
+    ``chunks`` yields uint8 arrays, ``count`` frames in all, which nobody changes afterwards: they wait
+    for the encoder. Their shape is (n, height, width, 3) where ``pixels`` is ``rgb24``, and
+    (n, height * 3 / 2, width) where it is ``yuv420p``, laid out as `media.planar` says. The iterator
+    is read once and in order, to its end or until it is closed (where it has a ``close``): a tier may
+    be busy with it till then. It may raise `BeginAgain`. The rest says how the frames are really made.
     """
 
     count: int
@@ -134,8 +147,8 @@ class Frames:
     height: int
     chunks: Iterable[np.ndarray[Any, np.dtype[np.uint8]]]
     pixels: Literal["rgb24", "yuv420p"] = "rgb24"
-    memory: Memory | None = None
-    timings: Timings = field(default_factory=Timings)
+    ended: Callable[[], Ending] = Ending
+    """Asked when ``chunks`` was read to its end."""
     warnings: tuple[str, ...] = ()
     ran: Mapping[str, Any] = field(default_factory=dict)
     """What turned out differently from the plan and changes pixels, as a precision retried with;
@@ -146,6 +159,19 @@ class Frames:
     """Frames a second, where the service that made them chose others than the plan's."""
     manifest: Mapping[str, Any] | None = None
     """How the frames came to be, for the manifest file beside the video, where the tier keeps one."""
+
+
+class BeginAgain(Exception):
+    """Raised from reading ``Frames.chunks``: every frame read so far is void, and here are others.
+
+    A tier that hands out frames while it still works on the clip may find out late that they are no
+    good. Whoever reads them begins anew with ``frames``, which may be made otherwise, and publishes
+    nothing of what came before. It is no error, and no `SvdLocalError`.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        super().__init__("the frames so far are void")
+        self.frames = frames
 
 
 class Tier(Protocol):
@@ -173,12 +199,13 @@ class Tier(Protocol):
         ...
 
     def generate(self, job: Job) -> Frames:
-        """Make the frames.
+        """Make the frames, or begin to.
 
         Raises:
             TierBusy: not now; maybe later.
             TierFailed: not at all.
             Cancelled: the caller asked to stop.
+            The same, from reading the frames.
         """
         ...
 

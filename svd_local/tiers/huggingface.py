@@ -150,6 +150,7 @@ class HuggingFaceTier:
             + _left_to_the_service(request),
             checkpoint=self.model,
             device="remote",
+            leaves_machine=True,
         )
 
     def generate(self, job: Job) -> Frames:

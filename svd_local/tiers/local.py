@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,8 @@ from svd_local.engine.aliases import DEFAULT_ORDER
 from svd_local.engine.blueprint import blueprint_of
 from svd_local.engine.checkpoints import Checkpoint, resolve
 from svd_local.engine.loading import precision_for
-from svd_local.engine.session import Engine, Made, Session, ways_of
+from svd_local.engine.session import Session, ways_of
+from svd_local.engine.takes import Engine, Stream
 from svd_local.engine.values import Sampling
 from svd_local.engine.verify import require_whole
 from svd_local.errors import (
@@ -30,9 +30,11 @@ from svd_local.request import (
     generated_parameters,
     output_size,
 )
-from svd_local.result import Memory, Timings
+from svd_local.result import Memory
 from svd_local.tiers.base import Availability, Frames, Job, Plan
 from svd_local.tiers.gpus import list_gpus, no_cuda
+from svd_local.tiers.one_at_a_time import OneAtATime
+from svd_local.tiers.reel import frames_of
 
 DEFAULT_ENGINE: Engine = "fused"
 SPEEDS = ("exact",)
@@ -42,6 +44,9 @@ _CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --dev
 
 class LocalTier:
     """The tier ``local``. Thread-safe: one clip at a time, others wait.
+
+    A clip lasts until its frames were read to their end, or closed: the networks decode meanwhile. The
+    thread that asks for the next one, or for ``close``, before that ends the clip.
 
     A checkpoint stays loaded from clip to clip until another one is asked for, or ``close``.
 
@@ -69,7 +74,7 @@ class LocalTier:
         self._vram_budget = vram_budget
         self._allow_download = allow_download
         self._token = token
-        self._lock = threading.Lock()
+        self._one = OneAtATime()
         self._session: Session | None = None
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
@@ -186,6 +191,9 @@ class LocalTier:
     def generate(self, job: Job) -> Frames:
         """Make the frames; a model that the fused engine does not know runs on the reference.
 
+        Returns with the first frame, the others are decoded as they are read. Where the clip then
+        turns out to be no good, and is made anew, reading raises `BeginAgain`.
+
         Raises:
             OutOfMemory: not even the smallest exact memory plan fitted.
             BadOutput: NaN or black frames, twice.
@@ -193,9 +201,37 @@ class LocalTier:
             TierFailed: anything nobody expected; its cause is the exception as it came.
             Cancelled: the caller asked to stop.
         """
+        self._one.end_mine()
+        stream = self._stream(job)
+        frames = frames_of(stream, _sampling(job.plan.parameters), job.plan)
+        self._one.mine_is(stream)
+        return frames
+
+    def close(self) -> None:
+        """Drop the loaded networks and give the GPU's memory back. Waits for another thread's clip."""
+        self._one.end_mine()
+        with self._one.alone():
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def _stream(self, job: Job) -> Stream:
+        """The clip as the engine streams it, nobody else's beside it; errors are the tier's own."""
+        plan, request = job.plan, job.request
         try:
-            with self._lock:
-                return self._generate(job)
+            with self._one.alone(job.monitor.check):
+                session = self._session_for(self._checkpoint(request), plan.device or "cpu")
+                return (
+                    yield from session.make(
+                        job.keyframes[0].image,
+                        _sampling(plan.parameters),
+                        engine=request.engine or DEFAULT_ENGINE,
+                        budget=self._budget(request),
+                        allow_approximate=request.allow_approximate,
+                        report=job.monitor.report,
+                        check=job.monitor.check,
+                    )
+                )
         except SvdLocalError:
             raise
         except ImportError as error:
@@ -208,28 +244,6 @@ class LocalTier:
                 f"the local tier failed on checkpoint {job.plan.checkpoint}: {error!r}",
                 hint="This is a bug in svd_local or in a library under it; please report it.",
             ) from error
-
-    def close(self) -> None:
-        """Drop the loaded networks and give the GPU's memory back."""
-        with self._lock:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
-
-    def _generate(self, job: Job) -> Frames:
-        plan, request = job.plan, job.request
-        sampling = _sampling(plan.parameters)
-        session = self._session_for(self._checkpoint(request), plan.device or "cpu")
-        made = session.make(
-            job.keyframes[0].image,
-            sampling,
-            engine=request.engine or DEFAULT_ENGINE,
-            budget=self._budget(request),
-            allow_approximate=request.allow_approximate,
-            report=job.monitor.report,
-            check=job.monitor.check,
-        )
-        return _frames(made, sampling, plan)
 
     def _session_for(self, checkpoint: Checkpoint, device: str) -> Session:
         """The loaded session where it fits, else a new one in its place."""
@@ -329,31 +343,6 @@ def _sampling(parameters: Mapping[str, Any]) -> Sampling:
 def _decoding(engine: Engine, frames: int) -> dict[str, int]:
     """How many frames the reference decodes at once, which changes pixels; the other knows no chunks."""
     return {"decode_chunk": frames} if engine == "reference" else {}
-
-
-def _frames(made: Made, sampling: Sampling, plan: Plan) -> Frames:
-    rendered = made.rendered
-    ran: dict[str, Any] = {"precision": made.precision}
-    if made.decode_chunk is not None:
-        ran["decode_chunk"] = made.decode_chunk
-    if made.engine != plan.engine:
-        ran["engine"] = made.engine
-    return Frames(
-        count=sampling.frames,
-        width=sampling.width,
-        height=sampling.height,
-        chunks=(rendered.frames,),
-        memory=made.memory,
-        timings=Timings(
-            load_s=made.load_s,
-            encode_image_s=rendered.encode_image_s,
-            denoise_s=rendered.denoise_s,
-            decode_s=rendered.decode_s,
-        ),
-        warnings=made.notes,
-        ran=ran,
-        engine=made.engine,
-    )
 
 
 def _warnings(parameters: GeneratedParameters, native: Native) -> tuple[str, ...]:

@@ -116,9 +116,10 @@ class WebUITier:
         warnings: tuple[str, ...] = ()
         if address.exposes_password:
             warnings = (f"the password for {address.shown} crosses the network unencrypted",)
-        if server.svd_script is None or self._lacks_svd:
-            return _stills_plan(request, server, warnings)
-        return _frames_plan(request, server, warnings)
+        paints = server.svd_script is None or self._lacks_svd
+        plan = (_stills_plan if paints else _frames_plan)(request, server, warnings)
+        # A server on this machine most likely has its GPU, too.
+        return dataclasses.replace(plan, leaves_machine=may.leaves_machine)
 
     def generate(self, job: Job) -> Frames:
         """Have the pictures made, and the rest made of them.

@@ -40,11 +40,12 @@ def test_a_result_has_every_key_and_its_phases_add_up(setting: Setting, engine: 
 def test_the_fused_engine_is_not_kept_twice(setting: Setting) -> None:
     from benchmarks.engines import ready
     from benchmarks.setting import picture
+    from svd_local.engine.streams import whole
     from svd_local.engine.values import ignore_report
 
     render = ready("fused", setting).render
     first, second = (
-        render(picture(128, 64), setting.sampling(1), ignore_report).frames for _ in range(2)
+        whole(render(picture(128, 64), setting.sampling(1), ignore_report)).frames for _ in range(2)
     )
     assert first.shape == (2, 64, 128, 3)
     assert (first == second).all()

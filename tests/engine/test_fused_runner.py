@@ -13,11 +13,20 @@ from svd_local.engine import reference
 from svd_local.engine.blueprint import blueprint_of
 from svd_local.engine.checkpoints import resolve
 from svd_local.engine.fused.weights import tensors
-from svd_local.engine.fused_plan import fused_ways
+from svd_local.engine.fused_plan import FusedWay, fused_ways
 from svd_local.engine.fused_runner import FusedRunner
 from svd_local.engine.guests import Guests
 from svd_local.engine.loading import FP16, FP32, load
+from svd_local.engine.streams import drained, joined, whole
 from svd_local.engine.values import Sampling, ignore_check, ignore_report
+
+
+def ran(runner: FusedRunner, way: FusedWay, image: Any, sampling: Sampling) -> tuple[Any, int]:
+    """A clip's frames, and its peak."""
+    chunks, (_, peak) = drained(
+        runner.render(way, image, sampling, report=ignore_report, check=ignore_check)
+    )
+    return joined(chunks), peak
 
 
 def same(found: Any, wanted: Any) -> bool:
@@ -30,7 +39,7 @@ def test_every_plan_gives_the_references_frames(
     tiny_models: Path, tiny_pipeline: Any, picture: Any, quick: Sampling
 ) -> None:
     checkpoint = resolve("tiny-svd", tiny_models)
-    wanted = reference.render(tiny_pipeline, picture, quick).frames
+    wanted = whole(reference.render(tiny_pipeline, picture, quick)).frames
     runner = FusedRunner(load(checkpoint, "cpu", FP32), "cpu")
     ways = fused_ways(blueprint_of(checkpoint), quick, itemsize=4, on_gpu=True)
     # Each kind of placement, step and decode at least once with each of the others' kinds.
@@ -40,10 +49,8 @@ def test_every_plan_gives_the_references_frames(
 
     for way in chosen:
         runner.prepare(way)
-        rendered, peak = runner.render(
-            way, picture, quick, report=ignore_report, check=ignore_check
-        )
-        assert same(rendered.frames, wanted), way.plan
+        frames, peak = ran(runner, way, picture, quick)
+        assert same(frames, wanted), way.plan
         assert peak > 0
 
 
@@ -55,7 +62,7 @@ def test_on_the_cpu_what_is_counted_is_what_was_predicted(
 
     for way in fused_ways(blueprint_of(checkpoint), quick, itemsize=4, on_gpu=False):
         runner.prepare(way)
-        _, peak = runner.render(way, picture, quick, report=ignore_report, check=ignore_check)
+        _, peak = ran(runner, way, picture, quick)
         assert way.peak_bytes == pytest.approx(peak, rel=0.03), way.plan
 
 
@@ -82,20 +89,20 @@ def test_a_phase_that_fails_leaves_nothing_behind(
     ways = fused_ways(blueprint_of(checkpoint), quick, itemsize=2, on_gpu=True)
     [way] = [way for way in ways if way.plan == "one network at a time"]
     runner.prepare(way)
-    before, _ = runner.render(way, picture, quick, report=ignore_report, check=ignore_check)
+    before, _ = ran(runner, way, picture, quick)
 
     def fail(*_: Any) -> None:
         raise LookupError("injected")
 
     hook = runner.pipeline.vae.encoder.register_forward_pre_hook(fail)
     with pytest.raises(LookupError):
-        runner.render(way, picture, quick, report=ignore_report, check=ignore_check)
+        ran(runner, way, picture, quick)
     hook.remove()
     runner.recover()
     runner.prepare(way)
-    again, _ = runner.render(way, picture, quick, report=ignore_report, check=ignore_check)
+    again, _ = ran(runner, way, picture, quick)
 
-    assert np.array_equal(again.frames, before.frames)
+    assert np.array_equal(again, before)
     assert {w.dtype for w in runner.pipeline.vae.encoder.parameters()} == {torch.float16}
 
 
@@ -129,10 +136,8 @@ def test_on_the_gpu_every_plan_gives_the_same_frames_in_the_memory_predicted(
     for way in fused_ways(blueprint_of(checkpoint), quick, itemsize=2, on_gpu=True):
         runner.prepare(way)
         torch.cuda.reset_peak_memory_stats()
-        rendered, peak = runner.render(
-            way, picture, quick, report=ignore_report, check=ignore_check
-        )
-        first = rendered.frames if first is None else first
-        assert same(rendered.frames, first), way.plan
+        frames, peak = ran(runner, way, picture, quick)
+        first = frames if first is None else first
+        assert same(frames, first), way.plan
         assert peak <= 1.1 * way.peak_bytes + 2**25, way.plan  # cuDNN's and cuBLAS's workspaces
     runner.close()

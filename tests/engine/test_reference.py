@@ -7,6 +7,7 @@ import torch
 
 from svd_local.engine.placement import clear
 from svd_local.engine.reference import render
+from svd_local.engine.streams import whole
 from svd_local.engine.values import Sampling, UnusableFrames
 
 
@@ -48,7 +49,7 @@ def test_frames_equal_the_bare_pipelines(
 ) -> None:
     sampling = dataclasses.replace(quick, **change)
 
-    made = render(tiny_pipeline, picture, sampling)
+    made = whole(render(tiny_pipeline, picture, sampling))
 
     assert made.frames.dtype == np.uint8
     assert made.frames.shape == (sampling.frames, sampling.height, sampling.width, 3)
@@ -61,10 +62,10 @@ def test_a_smaller_decode_chunk_is_the_pipelines_own(
 ) -> None:
     chunked = dataclasses.replace(quick, decode_chunk=2)
 
-    made = render(tiny_pipeline, picture, chunked).frames
+    made = whole(render(tiny_pipeline, picture, chunked)).frames
 
     assert np.array_equal(made, bare(tiny_pipeline, picture, quick, decode_chunk_size=2))
-    assert not np.array_equal(made, render(tiny_pipeline, picture, quick).frames)
+    assert not np.array_equal(made, whole(render(tiny_pipeline, picture, quick)).frames)
 
 
 def test_the_ten_step_schedule_is_the_one_made_for_svd(
@@ -75,11 +76,12 @@ def test_the_ten_step_schedule_is_the_one_made_for_svd(
     fast = dataclasses.replace(quick, schedule="align-your-steps", steps=10)
     sigmas = AysSchedules["StableDiffusionVideoSigmas"]
 
-    made = render(tiny_pipeline, picture, fast)
+    made = whole(render(tiny_pipeline, picture, fast))
 
     assert np.array_equal(made.frames, bare(tiny_pipeline, picture, fast, sigmas=sigmas))
     assert not np.array_equal(
-        made.frames, render(tiny_pipeline, picture, dataclasses.replace(quick, steps=10)).frames
+        made.frames,
+        whole(render(tiny_pipeline, picture, dataclasses.replace(quick, steps=10))).frames,
     )
 
 
@@ -87,7 +89,9 @@ def test_the_ten_step_schedule_has_no_other_length(
     tiny_pipeline: Any, picture: Any, quick: Sampling
 ) -> None:
     with pytest.raises(ValueError, match="10 steps, not 2"):
-        render(tiny_pipeline, picture, dataclasses.replace(quick, schedule="align-your-steps"))
+        whole(
+            render(tiny_pipeline, picture, dataclasses.replace(quick, schedule="align-your-steps"))
+        )
 
 
 def test_progress_tells_every_step_and_chunk(
@@ -95,11 +99,13 @@ def test_progress_tells_every_step_and_chunk(
 ) -> None:
     told: list[tuple[str, int, int]] = []
 
-    render(
-        tiny_pipeline,
-        picture,
-        dataclasses.replace(quick, decode_chunk=2),
-        report=lambda *step: told.append(step),
+    whole(
+        render(
+            tiny_pipeline,
+            picture,
+            dataclasses.replace(quick, decode_chunk=2),
+            report=lambda *step: told.append(step),
+        )
     )
 
     assert told == [
@@ -118,7 +124,7 @@ def test_stopped_midway_the_next_clip_is_the_same(
     tiny_pipeline: Any, picture: Any, quick: Sampling, moment: tuple[str, int, int]
 ) -> None:
     chunked = dataclasses.replace(quick, decode_chunk=2)
-    before = render(tiny_pipeline, picture, chunked).frames
+    before = whole(render(tiny_pipeline, picture, chunked)).frames
 
     stop = False
 
@@ -131,14 +137,14 @@ def test_stopped_midway_the_next_clip_is_the_same(
             raise Stop
 
     with pytest.raises(Stop):
-        render(tiny_pipeline, picture, chunked, report=report, check=check)
+        whole(render(tiny_pipeline, picture, chunked, report=report, check=check))
     clear(tiny_pipeline)
 
-    assert np.array_equal(render(tiny_pipeline, picture, chunked).frames, before)
+    assert np.array_equal(whole(render(tiny_pipeline, picture, chunked)).frames, before)
 
 
 def test_the_pipeline_is_left_unshadowed(tiny_pipeline: Any, picture: Any, quick: Sampling) -> None:
-    render(tiny_pipeline, picture, quick)
+    whole(render(tiny_pipeline, picture, quick))
 
     assert "prepare_latents" not in vars(tiny_pipeline)
     assert "decode_latents" not in vars(tiny_pipeline)
@@ -154,7 +160,9 @@ def test_nan_from_the_denoiser_is_not_decoded(
     )
     try:
         with pytest.raises(UnusableFrames, match="denoiser gave NaN"):
-            render(tiny_pipeline, picture, quick, report=lambda stage, *_: stages.append(stage))
+            whole(
+                render(tiny_pipeline, picture, quick, report=lambda stage, *_: stages.append(stage))
+            )
     finally:
         hook.remove()
 
@@ -172,7 +180,7 @@ def test_unusable_frames_never_become_bytes(
     )
     try:
         with pytest.raises(UnusableFrames, match=what):
-            render(tiny_pipeline, picture, quick)
+            whole(render(tiny_pipeline, picture, quick))
     finally:
         hook.remove()
 
@@ -184,7 +192,7 @@ def test_a_black_picture_may_become_a_black_clip(tiny_pipeline: Any, quick: Samp
         lambda _module, _inputs, output: torch.full_like(output, -1.0)
     )
     try:
-        made = render(tiny_pipeline, Image.new("RGB", (64, 64)), quick)
+        made = whole(render(tiny_pipeline, Image.new("RGB", (64, 64)), quick))
     finally:
         hook.remove()
 

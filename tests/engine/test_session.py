@@ -14,6 +14,7 @@ from svd_local.engine.memory import GPU_OVERHEAD, predict
 from svd_local.engine.placement import PLACEMENTS, Placement
 from svd_local.engine.session import Session
 from svd_local.engine.sizes import sizes_of
+from svd_local.engine.takes import gathered
 from svd_local.engine.values import Sampling
 from svd_local.errors import BadOutput, InvalidRequest, OutOfMemory
 
@@ -55,8 +56,8 @@ def test_frames_do_not_change_with_offload(
     ran = []
     for placement in (*PLACEMENTS, "resident"):
         budget = budget_for(session, quick, placement)
-        made = session.make(picture, quick, budget=budget)
-        assert np.array_equal(made.rendered.frames, bare), placement
+        made = gathered(session.make(picture, quick, budget=budget))
+        assert np.array_equal(made.frames, bare), placement
         assert made.memory.predicted_peak_bytes == budget
         ran.append(made.memory.plan)
 
@@ -68,7 +69,7 @@ def test_frames_do_not_change_with_offload(
 def test_out_of_memory_steps_down_and_the_frames_stay_the_same(
     session: Session, picture: Any, quick: Sampling, failures: int
 ) -> None:
-    before = session.make(picture, quick).rendered.frames
+    before = gathered(session.make(picture, quick)).frames
     left = failures
 
     def run_out(*_: Any) -> None:
@@ -78,11 +79,11 @@ def test_out_of_memory_steps_down_and_the_frames_stay_the_same(
             raise torch.OutOfMemoryError("injected")
 
     hook = pipeline_of(session).unet.register_forward_pre_hook(run_out)
-    made = session.make(picture, quick)
+    made = gathered(session.make(picture, quick))
     hook.remove()
 
     assert made.memory.plan == PLACEMENTS[failures]
-    assert np.array_equal(made.rendered.frames, before)
+    assert np.array_equal(made.frames, before)
     assert len([note for note in made.notes if "out of memory" in note]) == failures
     assert made.decode_chunk == 3
 
@@ -90,23 +91,23 @@ def test_out_of_memory_steps_down_and_the_frames_stay_the_same(
 def test_when_nothing_fits_it_says_so_and_recovers(
     session: Session, picture: Any, quick: Sampling
 ) -> None:
-    before = session.make(picture, quick).rendered.frames
+    before = gathered(session.make(picture, quick)).frames
 
     def run_out(*_: Any) -> None:
         raise torch.OutOfMemoryError("injected")
 
     hook = pipeline_of(session).vae.decoder.register_forward_pre_hook(run_out)
     with pytest.raises(OutOfMemory, match="3 frames at 64x64 do not fit"):
-        session.make(picture, quick)
+        gathered(session.make(picture, quick))
     hook.remove()
 
-    assert np.array_equal(session.make(picture, quick).rendered.frames, before)
+    assert np.array_equal(gathered(session.make(picture, quick)).frames, before)
 
 
 def test_only_with_leave_are_fewer_frames_decoded_at_once(
     session: Session, picture: Any, quick: Sampling
 ) -> None:
-    session.make(picture, quick)
+    gathered(session.make(picture, quick))
     decoder = pipeline_of(session).vae.decoder
 
     def run_out_of_three(_module: Any, inputs: Any) -> None:
@@ -114,9 +115,9 @@ def test_only_with_leave_are_fewer_frames_decoded_at_once(
             raise torch.OutOfMemoryError("injected")
 
     hook = decoder.register_forward_pre_hook(run_out_of_three)
-    made = session.make(picture, quick, allow_approximate=True)
+    made = gathered(session.make(picture, quick, allow_approximate=True))
     with pytest.raises(OutOfMemory):
-        session.make(picture, quick)
+        gathered(session.make(picture, quick))
     hook.remove()
 
     assert made.decode_chunk == 2
@@ -138,7 +139,7 @@ def test_after_an_exception_the_next_clip_is_bit_equal(
     sizes = sizes_of(session.checkpoint)
     budget = predict(placement, sizes, quick, itemsize=2)
     once = dataclasses.replace(quick, steps=1)
-    before = session.make(picture, once, budget=budget)
+    before = gathered(session.make(picture, once, budget=budget))
     assert before.memory.plan == placement
 
     def fail(*_: Any) -> None:
@@ -149,15 +150,15 @@ def test_after_an_exception_the_next_clip_is_bit_equal(
         module = getattr(module, name)
     hook = module.register_forward_pre_hook(fail)
     with pytest.raises(LookupError):
-        session.make(picture, once, budget=budget)
+        gathered(session.make(picture, once, budget=budget))
     hook.remove()
-    again = session.make(picture, once, budget=budget)
+    again = gathered(session.make(picture, once, budget=budget))
     session.close()
 
     assert caplog.records == []  # diffusers has something to say whenever the VAE is cast
     assert again.memory.plan == placement
     assert again.precision == "float16"
-    assert np.array_equal(again.rendered.frames, before.rendered.frames)
+    assert np.array_equal(again.frames, before.frames)
 
 
 @pytest.fixture
@@ -182,30 +183,30 @@ def test_nan_is_tried_again_in_a_safer_precision(
     tiny_models: Path, picture: Any, quick: Sampling, broken_half: list[Precision]
 ) -> None:
     checkpoint = resolve("tiny-svd", tiny_models)
-    right = Session(checkpoint, "cpu").make(picture, quick).rendered.frames
+    right = gathered(Session(checkpoint, "cpu").make(picture, quick)).frames
     broken_half.clear()
     session = Session(checkpoint, "cpu", FP16)
 
-    made = [session.make(picture, quick) for _ in range(2)]
+    made = [gathered(session.make(picture, quick)) for _ in range(2)]
 
     assert [one.precision for one in made] == ["float32", "float32"]
-    assert all(np.array_equal(one.rendered.frames, right) for one in made)
+    assert all(np.array_equal(one.frames, right) for one in made)
     assert "made again in float32" in made[0].notes[0]
     # The second clip begins in half precision again, freshly loaded.
     assert broken_half == [FP16, FP32, FP16, FP32]
 
 
 def test_nan_in_full_precision_is_an_error(session: Session, picture: Any, quick: Sampling) -> None:
-    before = session.make(picture, quick).rendered.frames
+    before = gathered(session.make(picture, quick)).frames
     hook = pipeline_of(session).unet.register_forward_hook(
         lambda _module, _inputs, output: (output[0] * float("nan"),)
     )
 
     with pytest.raises(BadOutput, match="tiny-svd made unusable frames: the denoiser gave NaN"):
-        session.make(picture, quick)
+        gathered(session.make(picture, quick))
     hook.remove()
 
-    assert np.array_equal(session.make(picture, quick).rendered.frames, before)
+    assert np.array_equal(gathered(session.make(picture, quick)).frames, before)
 
 
 def test_too_small_a_budget_is_refused_before_anything_loads(
@@ -215,7 +216,7 @@ def test_too_small_a_budget_is_refused_before_anything_loads(
     least = budget_for(session, quick, "group-offload")
 
     with pytest.raises(InvalidRequest) as refused:
-        session.make(picture, quick, budget=least - 1)
+        gathered(session.make(picture, quick, budget=least - 1))
 
     assert refused.value.field == "vram_budget"
     assert f"{-(-least // 2**20)}MiB" in refused.value.hint
@@ -226,8 +227,8 @@ def test_loading_is_reported_once_and_timed(
 ) -> None:
     stages: list[str] = []
 
-    first = session.make(picture, quick, report=lambda stage, *_: stages.append(stage))
-    second = session.make(picture, quick, report=lambda stage, *_: stages.append(stage))
+    first = gathered(session.make(picture, quick, report=lambda stage, *_: stages.append(stage)))
+    second = gathered(session.make(picture, quick, report=lambda stage, *_: stages.append(stage)))
 
     assert stages.count("load") == 1
     assert first.load_s > 10 * second.load_s
@@ -241,12 +242,12 @@ def test_on_the_gpu_every_placement_gives_the_same_frames(
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     session = Session(resolve("tiny-svd", tiny_models), "cuda")
-    resident = session.make(picture, quick)
+    resident = gathered(session.make(picture, quick))
     budget = predict(placement, sizes_of(session.checkpoint), quick, itemsize=2) + GPU_OVERHEAD
 
-    made = session.make(picture, quick, budget=budget)
+    made = gathered(session.make(picture, quick, budget=budget))
     session.close()
 
     assert made.memory.plan == placement
     assert (made.memory.measured_peak_bytes or 0) > 0
-    assert np.array_equal(made.rendered.frames, resident.rendered.frames)
+    assert np.array_equal(made.frames, resident.frames)

@@ -15,7 +15,8 @@ from svd_local.engine import session as session_module
 from svd_local.engine.checkpoints import resolve
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.loading import FP16, FP32, Precision, load
-from svd_local.engine.session import Made, Session
+from svd_local.engine.session import Session
+from svd_local.engine.takes import Gathered, gathered
 from svd_local.engine.values import Sampling
 from svd_local.errors import BadOutput, InvalidRequest, OutOfMemory
 
@@ -27,18 +28,20 @@ def session(tiny_models: Path) -> Iterator[Session]:
     made.close()
 
 
-def differing(found: Made, wanted: Made) -> float:
+def differing(found: Gathered, wanted: Gathered) -> float:
     """Share of values more than a grey level apart."""
-    apart = found.rendered.frames.astype(int) - wanted.rendered.frames
+    apart = found.frames.astype(int) - wanted.frames
     return float((np.abs(apart) > 1).mean())
 
 
 def test_engines_take_turns_on_one_session(session: Session, picture: Any, quick: Sampling) -> None:
     stages: list[str] = []
 
-    def make(engine: Any) -> Made:
-        return session.make(
-            picture, quick, engine=engine, report=lambda stage, *_: stages.append(stage)
+    def make(engine: Any) -> Gathered:
+        return gathered(
+            session.make(
+                picture, quick, engine=engine, report=lambda stage, *_: stages.append(stage)
+            )
         )
 
     before, fused, again, after = (
@@ -46,8 +49,8 @@ def test_engines_take_turns_on_one_session(session: Session, picture: Any, quick
     )
 
     assert differing(fused, before) <= 0.001
-    assert np.array_equal(again.rendered.frames, fused.rendered.frames)
-    assert np.array_equal(after.rendered.frames, before.rendered.frames)
+    assert np.array_equal(again.frames, fused.frames)
+    assert np.array_equal(after.frames, before.frames)
     assert [made.engine for made in (before, fused, after)] == ["reference", "fused", "reference"]
     assert stages.count("load") == 3  # folded once, and from the files again for the reference
     assert (before.decode_chunk, fused.decode_chunk) == (3, None)
@@ -57,7 +60,7 @@ def test_engines_take_turns_on_one_session(session: Session, picture: Any, quick
 def test_the_memory_is_predicted_and_measured(
     session: Session, picture: Any, quick: Sampling
 ) -> None:
-    memory = session.make(picture, quick, engine="fused").memory
+    memory = gathered(session.make(picture, quick, engine="fused")).memory
 
     assert memory.plan == "resident"
     assert memory.predicted_peak_bytes == pytest.approx(memory.measured_peak_bytes, rel=0.03)
@@ -66,11 +69,11 @@ def test_the_memory_is_predicted_and_measured(
 def test_a_budget_leads_to_a_smaller_plan_that_keeps_to_it(
     session: Session, picture: Any, quick: Sampling
 ) -> None:
-    roomy = session.make(picture, quick, engine="fused")
+    roomy = gathered(session.make(picture, quick, engine="fused"))
     assert roomy.memory.predicted_peak_bytes is not None
     budget = roomy.memory.predicted_peak_bytes - 1
 
-    tight = session.make(picture, quick, engine="fused", budget=budget)
+    tight = gathered(session.make(picture, quick, engine="fused", budget=budget))
 
     assert tight.memory.plan == "resident + streaming decode"
     assert (tight.memory.measured_peak_bytes or budget) < budget
@@ -85,7 +88,7 @@ def test_too_small_a_budget_is_refused_before_anything_loads(
     monkeypatch.setattr(session_module, "load", lambda *_: pytest.fail("loaded"))
 
     with pytest.raises(InvalidRequest, match="1MiB is too little") as refused:
-        session.make(picture, quick, engine="fused", budget=2**20)
+        gathered(session.make(picture, quick, engine="fused", budget=2**20))
 
     assert refused.value.field == "vram_budget"
 
@@ -93,7 +96,7 @@ def test_too_small_a_budget_is_refused_before_anything_loads(
 def test_out_of_memory_steps_down_and_then_says_so(
     session: Session, picture: Any, quick: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = session.make(picture, quick, engine="fused")
+    before = gathered(session.make(picture, quick, engine="fused"))
     failures = 1
     denoise = fused_render.denoise
 
@@ -105,25 +108,25 @@ def test_out_of_memory_steps_down_and_then_says_so(
         return denoise(*arguments, **options)
 
     monkeypatch.setattr(fused_render, "denoise", run_out)
-    made = session.make(picture, quick, engine="fused")
+    made = gathered(session.make(picture, quick, engine="fused"))
     failures = 99
     with pytest.raises(OutOfMemory, match="3 frames at 64x64 do not fit") as failed:
-        session.make(picture, quick, engine="fused")
+        gathered(session.make(picture, quick, engine="fused"))
     failures = 0
 
     assert made.memory.plan == "resident + streaming decode"
     assert made.notes == ("out of memory with resident",)
     assert differing(made, before) == 0
     assert "--allow-approximate" not in failed.value.hint
-    after = session.make(picture, quick, engine="fused")
-    assert np.array_equal(after.rendered.frames, before.rendered.frames)
+    after = gathered(session.make(picture, quick, engine="fused"))
+    assert np.array_equal(after.frames, before.frames)
 
 
 @pytest.mark.parametrize("stage", ["encode-image", "denoise", "decode"])
 def test_stopped_anywhere_the_next_clip_is_the_same(
     session: Session, picture: Any, quick: Sampling, stage: str
 ) -> None:
-    before = session.make(picture, quick, engine="fused")
+    before = gathered(session.make(picture, quick, engine="fused"))
 
     class StopIt(Exception):
         pass
@@ -133,10 +136,10 @@ def test_stopped_anywhere_the_next_clip_is_the_same(
             raise StopIt
 
     with pytest.raises(StopIt):
-        session.make(picture, quick, engine="fused", report=report)
-    after = session.make(picture, quick, engine="fused")
+        gathered(session.make(picture, quick, engine="fused", report=report))
+    after = gathered(session.make(picture, quick, engine="fused"))
 
-    assert np.array_equal(after.rendered.frames, before.rendered.frames)
+    assert np.array_equal(after.frames, before.frames)
 
 
 @pytest.fixture
@@ -159,15 +162,15 @@ def test_nan_is_tried_again_in_a_safer_precision(
     tiny_models: Path, picture: Any, quick: Sampling, loaded: list[Precision]
 ) -> None:
     checkpoint = resolve("tiny-svd", tiny_models)
-    right = Session(checkpoint, "cpu").make(picture, quick, engine="fused")
+    right = gathered(Session(checkpoint, "cpu").make(picture, quick, engine="fused"))
     loaded.clear()
 
-    made = Session(checkpoint, "cpu", FP16).make(picture, quick, engine="fused")
+    made = gathered(Session(checkpoint, "cpu", FP16).make(picture, quick, engine="fused"))
 
     assert loaded == [FP16, FP32]
     assert (made.precision, made.engine) == ("float32", "fused")
     assert "made again in float32" in made.notes[0]
-    assert np.array_equal(made.rendered.frames, right.rendered.frames)
+    assert np.array_equal(made.frames, right.frames)
 
 
 def test_nan_in_full_precision_is_an_error(
@@ -181,13 +184,13 @@ def test_nan_in_full_precision_is_an_error(
     monkeypatch.setattr(session_module, "load", loader)
 
     with pytest.raises(BadOutput, match="the denoiser gave NaN"):
-        session.make(picture, quick, engine="fused")
+        gathered(session.make(picture, quick, engine="fused"))
 
 
 def test_a_model_it_does_not_know_runs_on_the_reference_and_says_so(
     session: Session, picture: Any, quick: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = session.make(picture, quick)
+    wanted = gathered(session.make(picture, quick))
     session.close()
     times = 0
 
@@ -199,7 +202,7 @@ def test_a_model_it_does_not_know_runs_on_the_reference_and_says_so(
         return pipeline
 
     monkeypatch.setattr(session_module, "load", loader)
-    first, second = (session.make(picture, quick, engine="fused") for _ in range(2))
+    first, second = (gathered(session.make(picture, quick, engine="fused")) for _ in range(2))
 
     assert times == 1
     for made in (first, second):
@@ -209,7 +212,7 @@ def test_a_model_it_does_not_know_runs_on_the_reference_and_says_so(
             "found UNetMidBlockSpatioTemporal with forward hooks, "
             "knows a bare UNetMidBlockSpatioTemporal",
         )
-        assert np.array_equal(made.rendered.frames, wanted.rendered.frames)
+        assert np.array_equal(made.frames, wanted.frames)
 
 
 def test_the_chunk_of_the_reference_does_not_matter(
@@ -217,7 +220,7 @@ def test_the_chunk_of_the_reference_does_not_matter(
 ) -> None:
     chunked = dataclasses.replace(quick, decode_chunk=1)
 
-    made = [session.make(picture, one, engine="fused") for one in (quick, chunked)]
+    made = [gathered(session.make(picture, one, engine="fused")) for one in (quick, chunked)]
 
-    assert np.array_equal(made[0].rendered.frames, made[1].rendered.frames)
+    assert np.array_equal(made[0].frames, made[1].frames)
     assert made[1].notes == ()

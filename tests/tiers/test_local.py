@@ -113,10 +113,11 @@ def test_frames_equal_the_bare_pipelines(tier: LocalTier, tiny_models: Path) -> 
     expected = np.stack([np.asarray(picture) for picture in pictures])
     assert np.array_equal(np.concatenate(list(made.chunks)), expected)
     assert (made.count, made.width, made.height) == (14, 64, 64)
-    assert made.memory is not None
-    assert made.memory.plan == "resident"
+    ending = made.ended()
+    assert ending.memory is not None
+    assert ending.memory.plan == "resident"
     assert made.ran == {"precision": "float32", "decode_chunk": 14}
-    seconds = made.timings.to_json()
+    seconds = ending.timings.to_json()
     assert {name for name, value in seconds.items() if value} == {
         "load_s",
         "encode_image_s",
@@ -221,7 +222,8 @@ def test_a_model_the_fused_engine_does_not_know_runs_on_the_reference(
     named = tier.plan(request.model_copy(update={"engine": "reference"}))
     assert {**job.plan.fingerprint, **made.ran} == named.fingerprint
     assert made.engine == "reference"
-    assert "unet.mid_block" in " ".join(made.warnings)
+    list(made.chunks)
+    assert "unet.mid_block" in " ".join(made.ended().warnings)
 
 
 @pytest.mark.parametrize("speed", ["cached", "fp8", "distilled"])
@@ -258,12 +260,14 @@ def test_a_budget_leads_to_a_smaller_placement(tier: LocalTier) -> None:
     roomy = tight.model_copy(update={"vram_budget": None})
 
     made = tier.generate(job_of(tier, tight))
+    pixels = np.concatenate(list(made.chunks))
 
-    assert made.memory is not None
-    assert made.memory.plan == "model-offload"
-    assert made.memory.budget_bytes == 45 * 2**20
-    assert (made.memory.predicted_peak_bytes or 0) <= 45 * 2**20
-    assert np.array_equal(np.concatenate(list(made.chunks)), frames_of(tier, job_of(tier, roomy)))
+    memory = made.ended().memory
+    assert memory is not None
+    assert memory.plan == "model-offload"
+    assert memory.budget_bytes == 45 * 2**20
+    assert (memory.predicted_peak_bytes or 0) <= 45 * 2**20
+    assert np.array_equal(pixels, frames_of(tier, job_of(tier, roomy)))
 
 
 def test_a_budget_leads_the_fused_engine_to_a_smaller_plan(tier: LocalTier) -> None:
@@ -271,14 +275,15 @@ def test_a_budget_leads_the_fused_engine_to_a_smaller_plan(tier: LocalTier) -> N
     tight = ClipRequest(prompt="x", seed=1, vram_budget=budget, **TINY)
 
     made = tier.generate(job_of(tier, tight))
-
-    assert made.memory is not None
-    assert made.memory.plan == "resident + streaming decode"
-    assert made.memory.budget_bytes == budget
-    assert (made.memory.predicted_peak_bytes or 0) <= budget
-    assert (made.memory.measured_peak_bytes or budget + 1) <= budget
-    roomy = frames_of(tier, job_of(tier, tight.model_copy(update={"vram_budget": None})))
     pixels = np.concatenate(list(made.chunks))
+
+    memory = made.ended().memory
+    assert memory is not None
+    assert memory.plan == "resident + streaming decode"
+    assert memory.budget_bytes == budget
+    assert (memory.predicted_peak_bytes or 0) <= budget
+    assert (memory.measured_peak_bytes or budget + 1) <= budget
+    roomy = frames_of(tier, job_of(tier, tight.model_copy(update={"vram_budget": None})))
     assert np.abs(pixels.astype(int) - roomy).max() <= 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,15 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray[Any, Any]]:
 
     def watched(tier: LocalTier, job: Job) -> Frames:
         frames = generate(tier, job)
-        clips.extend(np.asarray(chunk).astype(int) for chunk in frames.chunks)
-        return frames
+
+        def kept() -> Iterator[np.ndarray[Any, Any]]:
+            chunks = []
+            for chunk in frames.chunks:
+                chunks.append(chunk)
+                yield chunk
+            clips.append(np.concatenate(chunks).astype(int))
+
+        return dataclasses.replace(frames, chunks=kept())
 
     monkeypatch.setattr(LocalTier, "generate", watched)
     return clips

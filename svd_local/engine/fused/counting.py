@@ -8,14 +8,19 @@ tensors followed, on any machine. What happens inside an operation (cuDNN's work
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from svd_local.engine.streams import within
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextlib.contextmanager
@@ -57,6 +62,16 @@ def peak_bytes(work: Callable[[], object], device: str = "cuda") -> int:
     with mode:
         work()
     return peak()
+
+
+def counted(work: Generator[T, None, R], device: str) -> Generator[T, None, tuple[R, int]]:
+    """``work`` that hands things out on its way, and as `peak_bytes` the most that lived at once.
+
+    What the receiver of those things makes meanwhile is not counted.
+    """
+    mode, peak = _live_bytes(device)
+    value = yield from within(lambda: mode, work)
+    return value, peak()
 
 
 def _live_bytes(device: str) -> tuple[TorchDispatchMode, Callable[[], int]]:

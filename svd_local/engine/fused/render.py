@@ -1,26 +1,27 @@
 """One clip by the fused engine, from the picture to bytes.
 
 The picture is encoded by the pipeline's own networks with the pipeline's own noise; the loop and the
-decoder are ours.
+decoder are ours. Frames are handed out while the decoder works on the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from svd_local.engine.fused.decoder import FusedDecoder
-from svd_local.engine.fused.decoder_parts import to_bytes
 from svd_local.engine.fused.denoise import denoise, guidance_ramp
+from svd_local.engine.fused.handover import handed_over, slots_for
 from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.quiet import no_chatter
 from svd_local.engine.reference import refuse_black, sigmas_of
+from svd_local.engine.streams import within
 from svd_local.engine.values import (
     Check,
-    Rendered,
+    Phases,
     Report,
     Sampling,
     UnusableFrames,
@@ -29,11 +30,12 @@ from svd_local.engine.values import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from diffusers import StableVideoDiffusionPipeline
     from PIL.Image import Image
     from torch import Tensor
+
+    from svd_local.engine.values import Pixels
 
 
 class Networks(Protocol):
@@ -81,16 +83,37 @@ def render(
     *,
     report: Report = ignore_report,
     check: Check = ignore_check,
-) -> Rendered:
+) -> Generator[Pixels, None, Phases]:
     """One clip from ``image`` (RGB, of the sampling's size); what the reference makes, to rounding.
 
-    ``sampling.decode_chunk`` is the reference's: here all frames are decoded together.
+    ``sampling.decode_chunk`` is the reference's: here all frames are decoded together, and handed
+    out one by one (see `streams`).
 
     Raises:
         UnknownPart: the image encoder gave more than one token.
-        UnusableFrames: NaN, or black frames from a picture that is not.
+        UnusableFrames: NaN, or black frames from a picture that is not. Of a NaN in the decoder it is
+            raised in the frame's place, of blackness after the last frame.
         Exception: whatever ``report`` and ``check`` raise.
     """
+    return within(_running, _render(pipeline, fused, image, sampling, report, check))
+
+
+@contextlib.contextmanager
+def _running() -> Iterator[None]:
+    import torch
+
+    with torch.inference_mode(), no_chatter():
+        yield
+
+
+def _render(
+    pipeline: StableVideoDiffusionPipeline,
+    fused: Networks,
+    image: Image,
+    sampling: Sampling,
+    report: Report,
+    check: Check,
+) -> Generator[Pixels, None, Phases]:
     import torch
 
     check()
@@ -102,30 +125,33 @@ def render(
         check()
         report("denoise", done, total)
 
-    with torch.inference_mode(), no_chatter():
-        start = _start(pipeline, device, image, sampling)
-        encoded = _now(device)
-        check()
-        report("denoise", 0, sampling.steps)
-        latents = denoise(
-            fused.unet,
-            pipeline.scheduler,
-            guidance=guidance_ramp(*sampling.guidance, sampling.frames),
-            num_inference_steps=sampling.steps,
-            sigmas=sigmas_of(sampling),
-            on_step=on_step,
-            **start,
-        )
-        if not bool(torch.isfinite(latents).all()):
-            raise UnusableFrames("the denoiser gave NaN")
-        denoised = _now(device)
-        pixels = _decoded(fused.decoder, latents[0], sampling, report, check)
-    refuse_black(pixels, image)
-    return Rendered(
-        pixels,
+    start = _start(pipeline, device, image, sampling)
+    encoded = _now(device)
+    check()
+    report("denoise", 0, sampling.steps)
+    latents = denoise(
+        fused.unet,
+        pipeline.scheduler,
+        guidance=guidance_ramp(*sampling.guidance, sampling.frames),
+        num_inference_steps=sampling.steps,
+        sigmas=sigmas_of(sampling),
+        on_step=on_step,
+        **start,
+    )
+    if not bool(torch.isfinite(latents).all()):
+        raise UnusableFrames("the denoiser gave NaN")
+    denoised = _now(device)
+    brightest, away_s = 0, 0.0
+    for pixels in _decoded(fused.decoder, latents[0], sampling, report, check):
+        brightest = max(brightest, int(pixels.max()))
+        left = time.perf_counter()
+        yield pixels
+        away_s += time.perf_counter() - left
+    refuse_black(brightest, image)
+    return Phases(
         encode_image_s=encoded - started,
         denoise_s=denoised - encoded,
-        decode_s=time.perf_counter() - denoised,
+        decode_s=time.perf_counter() - denoised - away_s,
     )
 
 
@@ -186,20 +212,15 @@ def _encoder_as_wide_as_needed(vae: Any) -> Iterator[torch.dtype]:
 
 def _decoded(
     decoder: FusedDecoder, latents: Tensor, sampling: Sampling, report: Report, check: Check
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    import torch
-
+) -> Iterator[Pixels]:
+    """The frames, each (1, h, w, 3), in main memory; told of as they come there."""
     check()
     report("decode", 0, sampling.frames)
-    frames = []
-    for done, picture in enumerate(decoder.pictures(latents), start=1):
-        if not bool(torch.isfinite(picture).all()):
-            raise UnusableFrames("the decoder gave NaN")
-        frames.append(to_bytes(picture).cpu())
+    pictures = decoder.pictures(latents)
+    for done, pixels in enumerate(handed_over(pictures, slots_for(latents.device)), start=1):
         check()
         report("decode", done, sampling.frames)
-    pixels: np.ndarray[Any, np.dtype[np.uint8]] = torch.stack(frames).numpy()
-    return pixels
+        yield pixels
 
 
 def _now(device: torch.device) -> float:

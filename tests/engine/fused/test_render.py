@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 
 from svd_local.engine import reference
+from svd_local.engine.fused import render as render_module
+from svd_local.engine.fused.denoise import denoise
 from svd_local.engine.fused.passes import Passes
 from svd_local.engine.fused.render import Fused, render
 from svd_local.engine.fused.skips import HostSkips
 from svd_local.engine.fused.streaming import Streaming
+from svd_local.engine.streams import drained, whole
 from svd_local.engine.values import Sampling, UnusableFrames
 
 SAMPLING = Sampling(
@@ -63,10 +66,29 @@ def test_a_clip_equals_the_references(
 ) -> None:
     sampling = dataclasses.replace(SAMPLING, **changes)
     sampling = dataclasses.replace(sampling, decode_chunk=sampling.frames)
-    found = render(tiny_pipeline, fused, image, sampling).frames
-    wanted = reference.render(tiny_pipeline, image, sampling).frames
+    found = whole(render(tiny_pipeline, fused, image, sampling)).frames
+    wanted = whole(reference.render(tiny_pipeline, image, sampling)).frames
     assert same_within_a_grey_level(found, wanted) >= 0.999
     assert np.ptp(found) > 50
+
+
+def test_frames_that_are_handed_out_one_by_one_are_the_decoders_bit_for_bit(
+    tiny_pipeline: Any, fused: Fused, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = dataclasses.replace(SAMPLING, steps=2, frames=4)
+    latents = []
+
+    def watched(*arguments: Any, **options: Any) -> torch.Tensor:
+        latents.append(denoise(*arguments, **options))
+        return latents[-1]
+
+    monkeypatch.setattr(render_module, "denoise", watched)
+    chunks, _ = drained(render(tiny_pipeline, fused, image, sampling))
+    with torch.inference_mode():
+        wanted = torch.stack(list(fused.decoder.pixels(latents[0][0]))).numpy()
+
+    assert [chunk.shape for chunk in chunks] == [(1, 72, 128, 3)] * 4
+    assert np.array_equal(np.concatenate(chunks), wanted)
 
 
 def test_a_clip_in_little_memory_is_the_same_clip(
@@ -77,8 +99,8 @@ def test_a_clip_in_little_memory_is_the_same_clip(
         dataclasses.replace(fused.unet, passes=Passes(4_000), one_by_one=True, skips=HostSkips),
         dataclasses.replace(fused.decoder, streaming=Streaming(host=True)),
     )
-    found = render(tiny_pipeline, small, image, sampling).frames
-    wanted = render(tiny_pipeline, fused, image, sampling).frames
+    found = whole(render(tiny_pipeline, small, image, sampling)).frames
+    wanted = whole(render(tiny_pipeline, fused, image, sampling)).frames
     assert same_within_a_grey_level(found, wanted) >= 0.999
 
 
@@ -87,8 +109,8 @@ def test_progress_is_told_and_the_phases_timed(
 ) -> None:
     sampling = dataclasses.replace(SAMPLING, steps=3, frames=2)
     told: list[tuple[str, int, int]] = []
-    rendered = render(
-        tiny_pipeline, fused, image, sampling, report=lambda *event: told.append(event)
+    rendered = whole(
+        render(tiny_pipeline, fused, image, sampling, report=lambda *event: told.append(event))
     )
     assert told == [
         ("encode-image", 0, 0),
@@ -113,16 +135,18 @@ def test_it_can_be_stopped_anywhere(
 
     sampling = dataclasses.replace(SAMPLING, steps=2, frames=2)
     with pytest.raises(StopIt):
-        render(
-            tiny_pipeline,
-            fused,
-            image,
-            sampling,
-            report=lambda stage, done, total: reached.append(stage),
-            check=check,
+        whole(
+            render(
+                tiny_pipeline,
+                fused,
+                image,
+                sampling,
+                report=lambda stage, done, total: reached.append(stage),
+                check=check,
+            )
         )
     assert reached[-1] == stage
-    assert render(tiny_pipeline, fused, image, sampling).frames.shape == (2, 72, 128, 3)
+    assert whole(render(tiny_pipeline, fused, image, sampling)).frames.shape == (2, 72, 128, 3)
 
 
 def test_nan_is_found_before_it_becomes_bytes(
@@ -136,7 +160,7 @@ def test_nan_is_found_before_it_becomes_bytes(
         fused.unet, weights=dataclasses.replace(fused.unet.weights, norm_out=norm)
     )
     with pytest.raises(UnusableFrames, match="denoiser"):
-        render(tiny_pipeline, dataclasses.replace(fused, unet=unet), image, sampling)
+        whole(render(tiny_pipeline, dataclasses.replace(fused, unet=unet), image, sampling))
     conv = fused.decoder.weights.conv_out
     assert conv.bias is not None
     conv = dataclasses.replace(conv, bias=conv.bias * torch.nan)
@@ -144,7 +168,7 @@ def test_nan_is_found_before_it_becomes_bytes(
         fused.decoder, weights=dataclasses.replace(fused.decoder.weights, conv_out=conv)
     )
     with pytest.raises(UnusableFrames, match="decoder"):
-        render(tiny_pipeline, dataclasses.replace(fused, decoder=decoder), image, sampling)
+        whole(render(tiny_pipeline, dataclasses.replace(fused, decoder=decoder), image, sampling))
 
 
 def test_the_half_precision_vae_is_widened_for_the_picture_only(

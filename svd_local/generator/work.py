@@ -1,0 +1,81 @@
+"""One rung's work on one request, up to the keyframes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svd_local.request import ClipRequest
+from svd_local.result import Attempt
+from svd_local.tiers.base import Monitor, Plan
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from svd_local.generator.sources import Sources
+    from svd_local.keyframe.types import Keyframe
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a clip is to be made from, and where it goes."""
+
+    request: ClipRequest
+    plan: Plan
+    sources: Sources
+    folder: Path
+    before: tuple[Attempt, ...]
+    """The attempts of the rungs above this one."""
+    monitor: Monitor
+
+    @property
+    def paints(self) -> bool:
+        """Whether its keyframe is painted by networks of ours, which is work for the GPU."""
+        return self.sources.painter is not None
+
+    def prepared(self) -> Work:
+        """Keyframes and letters drawn, and leftovers of dead processes swept out of the folder.
+
+        Raises:
+            ImageRejected: a picture cannot be read.
+            OutOfMemory, TierFailed: the painter failed.
+        """
+        from svd_local.keyframe import make_keyframes, render_overlay
+        from svd_local.keyframe.types import Overlays
+        from svd_local.storage import sweep
+
+        request, plan = self.request, self.plan
+        self.monitor.report("keyframe")
+        begun = time.monotonic()
+        keyframes = make_keyframes(
+            request, plan.size, pictures=plan.pictures, text2image=self.sources.painter
+        )
+        keyframe_s = time.monotonic() - begun
+        overlays = Overlays(request.title, request.caption, request.logo)
+        letters, warnings = render_overlay(overlays, plan.output_size)
+        sweep(self.folder)
+        return Work(
+            self.request,
+            self.plan,
+            self.sources,
+            self.folder,
+            self.before,
+            self.monitor,
+            keyframes,
+            keyframe_s,
+            letters,
+            warnings,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Beginning):
+    """All of it that is ready before the tier begins."""
+
+    keyframes: tuple[Keyframe, ...]
+    keyframe_s: float
+    letters: Image | None
+    """Title, caption and logo, RGBA of the output's size; None where there are none."""
+    letter_warnings: tuple[str, ...]
