@@ -67,6 +67,7 @@ def suggestion(name: str) -> str:
     """A hint for a name nobody knows: what it may have meant, and what there is."""
     close = difflib.get_close_matches(name.lower(), KNOWN_NAMES, n=1)
     known = (
-        f"Known names are {', '.join(KNOWN_NAMES)}; a folder or org/name of the hub works as well."
+        f"Known names are {', '.join(KNOWN_NAMES)}; a folder, a .safetensors file or org/name of the "
+        "hub works as well."
     )
     return f"Did you mean {close[0]}? {known}" if close else known

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svd_local.engine.aliases import TINY
-from svd_local.engine.architecture import full_size, tiny
 from svd_local.engine.checkpoints import Checkpoint
 from svd_local.engine.memory import Sizes
 from svd_local.engine.sizes import sizes_of
@@ -137,8 +135,8 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
         CheckpointBroken: the files are not whole.
     """
     sizes = sizes_of(checkpoint)
-    if checkpoint.source == "made-here":
-        made = tiny() if checkpoint.name == TINY else full_size(checkpoint.frames)
+    made = checkpoint.architecture()
+    if made is not None:
         return Blueprint(sizes, unet_shape(made.unet), vae_shape(made.vae))
     assert checkpoint.path is not None
     unet, vae = (

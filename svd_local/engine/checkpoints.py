@@ -1,4 +1,4 @@
-"""Checkpoints by name: an alias, ``org/name``, a folder, or one that is made on the spot.
+"""Checkpoints by name: an alias, ``org/name``, a folder, one file, or one that is made on the spot.
 
 No network, no torch: names are looked up in the models folder and in the hub's own cache.
 """
@@ -22,10 +22,13 @@ from svd_local.engine.aliases import (
     by_repo,
     suggestion,
 )
-from svd_local.engine.architecture import full_size
+from svd_local.engine.architecture import Architecture, full_size
 from svd_local.engine.architecture import tiny as tiny_architecture
 from svd_local.engine.hub_cache import snapshot_of
 from svd_local.engine.identity import revision_of
+from svd_local.engine.original import files as single_files
+from svd_local.engine.original.check import problems_of
+from svd_local.engine.original.recognise import PICKLES, SUFFIX, architecture_of
 from svd_local.errors import CheckpointBroken, CheckpointUnavailable, CheckpointUnknown
 
 LOCK_FILE = "svd_local.lock.json"
@@ -33,10 +36,14 @@ LOCK_FILE = "svd_local.lock.json"
 SIZE_FILE = "svd_local.json"
 """Where a checkpoint says its native size, beside ``model_index.json``."""
 
-Source = Literal["models-folder", "hub-cache", "folder", "made-here"]
+Source = Literal["models-folder", "hub-cache", "folder", "file", "made-here"]
+Layout = Literal["diffusers", "original"]
+"""A folder with a network each, or Stability's own form: everything in one file."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _PATH = re.compile(r"([/~\\]|\.\.?[/\\]|[A-Za-z]:[/\\])")
+_FILE = re.compile(r"[/\\].*(\.safetensors|\.ckpt|\.pt|\.pth|\.bin)$", re.IGNORECASE | re.DOTALL)
+"""A path that does not begin like one and is plainly a file's."""
 _DEFAULT_SIZE = (1024, 576)
 
 
@@ -45,7 +52,8 @@ class Checkpoint:
     """One checkpoint on this machine, and what it was trained for.
 
     ``path`` is None for one that has no files (``synthetic:...``), and may not exist yet for
-    ``tiny-svd``. ``width`` and ``height`` are pixels.
+    ``tiny-svd``; in the original layout it is a file, else a folder. ``width`` and ``height`` are
+    pixels. ``notes`` are what the user should know of it.
     """
 
     name: str
@@ -58,6 +66,8 @@ class Checkpoint:
     licence: str | None = None
     repo: str | None = None
     commit: str | None = None
+    layout: Layout = "diffusers"
+    notes: tuple[str, ...] = ()
 
     @property
     def revision(self) -> str:
@@ -79,6 +89,19 @@ class Checkpoint:
         untouched = made is not None and content == read_lock(self.path).get("revision")
         return made if made is not None and untouched else content
 
+    def architecture(self) -> Architecture | None:
+        """Its networks, where no configuration files say them: it is made here, or one whole file.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is none of a known architecture.
+        """
+        if self.source == "made-here":
+            return tiny_architecture() if self.name == TINY else full_size(self.frames)
+        if self.layout == "original" and self.path is not None:
+            return architecture_of(self.path, self.frames)
+        return None
+
     def _recipe(self) -> str:
         """What one that is made on the spot is called, before it is made and as long as nobody changed it."""
         if self.name == TINY:
@@ -98,6 +121,8 @@ class Checkpoint:
             "licence": self.licence,
             "repo": self.repo,
             "commit": self.commit,
+            "layout": self.layout,
+            "notes": list(self.notes),
         }
 
 
@@ -105,15 +130,16 @@ def resolve(name: str | None, models_dir: Path, *, allow_paths: bool = True) -> 
     """The checkpoint ``name`` stands for; None stands for svd-xt where installed, else svd.
 
     Args:
-        name: an alias, ``org/name``, a folder under the models folder, ``tiny-svd``,
-            ``synthetic:svd``, ``synthetic:svd-xt``, or a path (it begins with /, ./, ../ or ~).
+        name: an alias, ``org/name``, a folder or the stem of a file in the models folder,
+            ``tiny-svd``, ``synthetic:svd``, ``synthetic:svd-xt``, or a path (it begins with /, ./,
+            ../ or ~, or names a file).
         models_dir: the models folder.
         allow_paths: take paths as well; a service that listens to strangers does not.
 
     Raises:
         CheckpointUnknown: nothing goes by that name.
         CheckpointUnavailable: it is known and not installed.
-        CheckpointBroken: the folder is there and is no checkpoint.
+        CheckpointBroken: the folder or file is there and is no checkpoint.
     """
     if name is None:
         return _default(models_dir)
@@ -124,15 +150,15 @@ def resolve(name: str | None, models_dir: Path, *, allow_paths: bool = True) -> 
     if looks_like_path(name):
         if not allow_paths:
             raise _unknown(name, "is a path, and only names are taken here")
-        return _folder(name, Path(name).expanduser())
+        return _at(name, Path(name).expanduser())
     if not _NAME.fullmatch(name):
         raise _unknown(name, "is no name a checkpoint can have")
-    return _named(name, models_dir)
+    return _named(name, models_dir, allow_paths=allow_paths)
 
 
 def looks_like_path(name: str) -> bool:
     """Whether ``name`` is a path rather than an alias or ``org/name``."""
-    return _PATH.match(name) is not None
+    return _PATH.match(name) is not None or _FILE.search(name) is not None
 
 
 def list_installed(models_dir: Path) -> list[Checkpoint]:
@@ -141,6 +167,7 @@ def list_installed(models_dir: Path) -> list[Checkpoint]:
     for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else []:
         if not folder.name.startswith(".") and (folder / "model_index.json").is_file():
             found.append(_tiny(models_dir) if folder.name == TINY else _of_folder(folder))
+    found += [_of_file(path) for path in single_files.installed(models_dir)]
     for published in PUBLISHED.values():
         cached = snapshot_of(published.repo)
         if cached is not None and not any(one.name == published.alias for one in found):
@@ -154,7 +181,8 @@ def repair_hint(checkpoint: Checkpoint) -> str:
         return f"Delete {checkpoint.path}; it is made again."
     if checkpoint.repo is not None:
         return f"Run: svd-local models pull {checkpoint.name}"
-    return f"Copy the folder {checkpoint.path} again from where it came."
+    what = "file" if checkpoint.layout == "original" else "folder"
+    return f"Copy the {what} {checkpoint.path} again from where it came."
 
 
 def pull_name(repo: str) -> str:
@@ -166,7 +194,7 @@ def pull_name(repo: str) -> str:
 def _default(models_dir: Path) -> Checkpoint:
     for alias in DEFAULT_ORDER:
         try:
-            return _named(alias, models_dir)
+            return _named(alias, models_dir, allow_paths=False)
         except CheckpointBroken:
             raise
         except CheckpointUnavailable:
@@ -193,7 +221,7 @@ def _synthetic(name: str) -> Checkpoint:
     return Checkpoint(name, None, made.width, made.height, frames, "made-here", synthetic=True)
 
 
-def _named(name: str, models_dir: Path) -> Checkpoint:
+def _named(name: str, models_dir: Path, *, allow_paths: bool) -> Checkpoint:
     published = PUBLISHED.get(name) or by_repo(name)
     repo = published.repo if published else (name if "/" in name else None)
     names = dict.fromkeys(
@@ -205,14 +233,22 @@ def _named(name: str, models_dir: Path) -> Checkpoint:
     for folder in folders:
         if (folder / "model_index.json").is_file():
             return _read(_short(name, published), folder, "models-folder", published, None)
+    single = single_files.find(models_dir, names)
+    if single is not None:
+        return _of_file(single)
     cached = snapshot_of(repo) if repo else None
     if cached is not None:
         return _read(_short(name, published), cached[0], "hub-cache", published, cached[1], repo)
-    if "/" in name and (Path(name) / "model_index.json").is_file():
-        return _folder(name, Path(name))
+    if allow_paths and "/" in name and (Path(name) / "model_index.json").is_file():
+        return _at(name, Path(name))
+    if allow_paths and name.endswith(SUFFIX) and Path(name).is_file():
+        return _at(name, Path(name))
     for folder in folders:
         if folder.is_dir():
             raise _no_checkpoint(name, folder)
+    pickle = single_files.find_pickle(models_dir, name)
+    if pickle is not None:
+        raise _refused(name, problems_of(pickle)[0])
     if repo is None:
         raise _unknown(name, "is not known")
     gated = "; accept its licence on the hub first" if published and published.gated else ""
@@ -223,18 +259,50 @@ def _named(name: str, models_dir: Path) -> Checkpoint:
     )
 
 
-def _folder(name: str, path: Path) -> Checkpoint:
-    if not path.is_dir():
-        raise _unknown(name, "is no folder")
-    if not (path / "model_index.json").is_file():
-        raise _no_checkpoint(name, path)
-    return _of_folder(path.resolve(), source="folder")
+def _at(name: str, path: Path) -> Checkpoint:
+    """The checkpoint at a path: a folder in the diffusers layout, or one file."""
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise _no_checkpoint(name, path)
+        return _of_folder(path.resolve(), source="folder")
+    if not path.is_file():
+        raise _unknown(name, "is no folder and no file")
+    if path.suffix.lower() in PICKLES:
+        raise _refused(name, problems_of(path)[0])
+    if path.suffix.lower() != SUFFIX:
+        raise _refused(name, f"it is neither a folder nor a {SUFFIX} file")
+    # Not resolved: in the hub's cache a name is a link to a file that is called by its checksum.
+    return _of_file(path.absolute(), source="file")
 
 
 def _of_folder(folder: Path, source: Source = "models-folder") -> Checkpoint:
     name = folder.name.replace("--", "/", 1)
     published = PUBLISHED.get(name) or by_repo(name)
     return _read(_short(name, published), folder, source, published, None)
+
+
+def _of_file(path: Path, source: Source = "models-folder") -> Checkpoint:
+    """The checkpoint in one file, under its stem where that is no folder's name."""
+    taken = path.stem == TINY or (path.with_suffix("") / "model_index.json").is_file()
+    name = path.name if taken else path.stem
+    alias = next((alias for alias, stem in single_files.STEMS.items() if stem == path.stem), None)
+    native = single_files.native_of(path)
+    size: dict[str, Any] = {}
+    for place in reversed(single_files.described_in(path)):
+        size |= _read_json(name, place)
+    width, height = native.size or _DEFAULT_SIZE
+    return Checkpoint(
+        name=name,
+        path=path,
+        width=_side(name, size.get("width", width)),
+        height=_side(name, size.get("height", height)),
+        frames=_frames(name, size.get("frames", native.frames)),
+        source=source,
+        synthetic=native.synthetic or size.get("synthetic") is True,
+        licence=PUBLISHED[alias].licence if alias else None,
+        layout="original",
+        notes=() if "frames" in size else native.notes,
+    )
 
 
 def _read(
@@ -309,11 +377,22 @@ def _unknown(name: str, why: str) -> CheckpointUnknown:
 
 
 def _no_checkpoint(name: str, folder: Path) -> CheckpointBroken:
-    single = sorted(path.name for path in folder.glob("*.safetensors"))
-    what = f"only the single file {single[0]}" if single else "no model_index.json"
+    single = sorted(folder.glob(f"*{SUFFIX}"))
+    what = f"only the single file {single[0].name}" if single else "no model_index.json"
+    hint = "Give the folder that holds model_index.json, unet/, vae/ and image_encoder/."
+    if single:
+        hint = f"Give the file itself, as --checkpoint {single[0]}, if it is one of SVD."
     return CheckpointBroken(
         f"checkpoint {name}: {folder} holds {what}, so it is no checkpoint in the diffusers layout",
-        hint="Give the folder that holds model_index.json, unet/, vae/ and image_encoder/.",
+        hint=hint,
+        field="checkpoint",
+    )
+
+
+def _refused(name: str, why: str) -> CheckpointBroken:
+    return CheckpointBroken(
+        f"checkpoint {name}: {why}",
+        hint=f"Give a folder in the diffusers layout, or a {SUFFIX} file.",
         field="checkpoint",
     )
 

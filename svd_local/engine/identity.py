@@ -18,16 +18,18 @@ _SAMPLE = 256
 _SKIPPED_FILES = ("svd_local.lock.json",)
 
 
-def revision_of(folder: Path) -> str:
-    """Sixteen hex digits that stand for the configuration and weights in ``folder``.
+def revision_of(path: Path) -> str:
+    """Sixteen hex digits that stand for the configuration and weights in a folder, or in one file.
+
+    What a single file is called does not count, nor what lies beside it.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: a safetensors file is broken.
     """
-    files = content_files(folder)
-    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _revision(folder, stamps)
+    files = content_files(path) if path.is_dir() else [path]
+    stamps = tuple((str(one), one.stat().st_size, one.stat().st_mtime_ns) for one in files)
+    return _revision(path, stamps)
 
 
 def content_files(folder: Path) -> list[Path]:
@@ -42,11 +44,12 @@ def content_files(folder: Path) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=64)
-def _revision(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+def _revision(root: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     digest = hashlib.sha256()
     for name, size, _ in stamps:
         path = Path(name)
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        # Of a file that is the checkpoint itself, the name within it is "."
+        digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode())
         if path.suffix == ".json":
             digest.update(path.read_bytes())
             continue

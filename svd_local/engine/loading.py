@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from svd_local.engine import synthetic, tiny
 from svd_local.engine.aliases import TINY
 from svd_local.engine.checkpoints import Checkpoint, repair_hint
+from svd_local.engine.original.read import read_pipeline
 from svd_local.engine.quiet import quiet
 from svd_local.engine.verify import best_variant, require_whole
 from svd_local.errors import CheckpointBroken, TierUnavailable
@@ -80,22 +81,14 @@ def load(checkpoint: Checkpoint, device: str, precision: Precision) -> StableVid
 
 
 def _from_files(
-    checkpoint: Checkpoint, folder: Path, precision: Precision
+    checkpoint: Checkpoint, path: Path, precision: Precision
 ) -> StableVideoDiffusionPipeline:
     from safetensors import SafetensorError
 
+    read = _one_file if checkpoint.layout == "original" else _folder
     try:
         with quiet():
-            from diffusers import StableVideoDiffusionPipeline
-
-            networks = _networks(checkpoint, folder, precision)
-            pipeline: StableVideoDiffusionPipeline = StableVideoDiffusionPipeline.from_pretrained(
-                folder,
-                torch_dtype=precision.of_torch(),
-                use_safetensors=True,
-                local_files_only=True,
-                **networks,
-            )
+            pipeline = read(checkpoint, path, precision)
     except ImportError as error:
         raise TierUnavailable(
             f"the libraries that load checkpoints do not work here: {error}",
@@ -104,6 +97,29 @@ def _from_files(
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _broken(checkpoint, f"could not be loaded: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _one_file(
+    checkpoint: Checkpoint, path: Path, precision: Precision
+) -> StableVideoDiffusionPipeline:
+    architecture = checkpoint.architecture()
+    assert architecture is not None
+    return read_pipeline(path, architecture, precision.of_torch())
+
+
+def _folder(
+    checkpoint: Checkpoint, path: Path, precision: Precision
+) -> StableVideoDiffusionPipeline:
+    from diffusers import StableVideoDiffusionPipeline
+
+    pipeline: StableVideoDiffusionPipeline = StableVideoDiffusionPipeline.from_pretrained(
+        path,
+        torch_dtype=precision.of_torch(),
+        use_safetensors=True,
+        local_files_only=True,
+        **_networks(checkpoint, path, precision),
+    )
     return pipeline
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from svd_local.engine.aliases import TINY
-from svd_local.engine.architecture import COMPONENTS, Architecture, full_size, tiny
+from svd_local.engine.architecture import COMPONENTS, Architecture
 from svd_local.engine.checkpoints import Checkpoint
 from svd_local.engine.memory import Sizes
 from svd_local.engine.safetensors_header import read_header
@@ -19,10 +18,12 @@ def sizes_of(checkpoint: Checkpoint) -> Sizes:
     Raises:
         CheckpointBroken: the files are not whole.
     """
-    if checkpoint.source == "made-here":
-        return _of_architecture(tiny() if checkpoint.name == TINY else full_size(checkpoint.frames))
+    if checkpoint.source != "made-here":
+        require_whole(checkpoint)
+    architecture = checkpoint.architecture()
+    if architecture is not None:
+        return _of_architecture(architecture)
     assert checkpoint.path is not None
-    require_whole(checkpoint)
     return _of_files(checkpoint.path)
 
 

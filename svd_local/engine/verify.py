@@ -15,6 +15,8 @@ from typing import Any
 
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.checkpoints import Checkpoint, read_lock, repair_hint
+from svd_local.engine.original.check import problems_of
+from svd_local.engine.original.recognise import PICKLES
 from svd_local.engine.safetensors_header import BrokenHeader, read_header
 from svd_local.errors import CheckpointBroken
 
@@ -30,7 +32,6 @@ _CONFIGS = (
     "scheduler/scheduler_config.json",
     "feature_extractor/preprocessor_config.json",
 )
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 2**20
 
@@ -45,6 +46,8 @@ def verify(checkpoint: Checkpoint, *, checksums: bool = False) -> list[str]:
     folder = checkpoint.path
     if folder is None or (checkpoint.source == "made-here" and not folder.exists()):
         return []
+    if checkpoint.layout == "original":
+        return [*problems_of(folder)] or (list(_of_its_blob(folder)) if checksums else [])
     problems = list(_layout(folder))
     for component in COMPONENTS:
         problems.extend(_weights(folder, component))
@@ -138,7 +141,7 @@ def _weights(folder: Path, component: str) -> Iterator[str]:
         except (OSError, ValueError) as error:
             yield f"{component}: its index of shards cannot be read: {error}"
     if not files:
-        pickles = [path for path in (folder / component).glob("*") if path.suffix in _PICKLES]
+        pickles = [path for path in (folder / component).glob("*") if path.suffix in PICKLES]
         if pickles:
             yield (
                 f"{component} has only {pickles[0].name}, a pickle, which can run code when it is "
@@ -164,10 +167,14 @@ def _checksums(folder: Path) -> Iterator[str]:
         elif file_sha256(path) != entry.get("sha256"):
             yield f"{name} is damaged: its checksum is not the one recorded when it was pulled"
     for path in sorted(folder.glob("*/*.safetensors")):
-        # The hub's cache names large files by their SHA-256.
-        blob = path.resolve().name
-        if path.is_symlink() and _SHA256.fullmatch(blob) and file_sha256(path) != blob:
-            yield f"{path.relative_to(folder).as_posix()} is damaged: its checksum is wrong"
+        yield from _of_its_blob(path, path.relative_to(folder).as_posix())
+
+
+def _of_its_blob(path: Path, name: str | None = None) -> Iterator[str]:
+    """The hub's cache names large files by their SHA-256, and has links to them."""
+    blob = path.resolve().name
+    if path.is_symlink() and _SHA256.fullmatch(blob) and file_sha256(path) != blob:
+        yield f"{name or path.name} is damaged: its checksum is wrong"
 
 
 def _shards(index: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,11 @@ if TYPE_CHECKING:
     from svd_local.engine.values import Sampling
 
 
-def safetensors(tensors: dict[str, list[int]], fill: int = 0) -> bytes:
+def safetensors(
+    tensors: dict[str, list[int]], fill: int = 0, metadata: dict[str, str] | None = None
+) -> bytes:
     """A safetensors file of F16 tensors with these shapes, every byte ``fill``."""
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name, shape in tensors.items():
         size = 2
@@ -68,26 +69,6 @@ def make_checkpoint() -> Callable[..., Path]:
         return folder
 
     return write
-
-
-@pytest.fixture(autouse=True)
-def _no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the machine has in its cache is not looked at."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-
-
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with ``tiny-svd``, one for all workers of a run: making it is atomic."""
-    import torch
-
-    from svd_local.engine import tiny
-
-    torch.set_num_threads(1)
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    tiny.ensure(shared / "tiny-models")
-    return shared / "tiny-models"
 
 
 @pytest.fixture(scope="session")
