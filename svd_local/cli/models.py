@@ -50,6 +50,8 @@ def list_models(json_output: _Json = False) -> None:
             return
         for one in installed:
             tell(f"{one['name']:14} installed  {one['path']}")
+            for note in one["notes"]:
+                tell(f"{'':14} note       {note}")
         for one in available:
             gated = ", gated" if one["gated"] else ""
             tell(f"{one['name']:14} to pull    {one['repo']} ({one['licence']}{gated})")
@@ -125,7 +127,9 @@ def verify_models(
 def _damaged(findings: list[tuple[Checkpoint, list[str]]]) -> CheckpointBroken:
     names = ", ".join(one.name for one, problems in findings if problems)
     return CheckpointBroken(
-        f"damaged: {names}", hint="Pull it again; what is made here is made anew when deleted."
+        f"damaged: {names}",
+        hint="Pull it again, or copy it again from where it came; what is made here is made anew "
+        "when deleted.",
     )
 
 

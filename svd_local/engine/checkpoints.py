@@ -53,7 +53,7 @@ class Checkpoint:
 
     ``path`` is None for one that has no files (``synthetic:...``), and may not exist yet for
     ``tiny-svd``; in the original layout it is a file, else a folder. ``width`` and ``height`` are
-    pixels. ``notes`` are what the user should know of it.
+    pixels. ``notes`` say what of this had to be assumed.
     """
 
     name: str

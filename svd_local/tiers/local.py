@@ -148,7 +148,7 @@ class LocalTier:
             fps=parameters.fps,
             output_size=output_size(size, request.resolution),
             corrections=corrections,
-            warnings=_warnings(parameters, native),
+            warnings=(*_assumed(checkpoint, request), *_warnings(parameters, native)),
             checkpoint=checkpoint.name,
             engine=engine,
             device=device,
@@ -343,6 +343,11 @@ def _sampling(parameters: Mapping[str, Any]) -> Sampling:
 def _decoding(engine: Engine, frames: int) -> dict[str, int]:
     """How many frames the reference decodes at once, which changes pixels; the other knows no chunks."""
     return {"decode_chunk": frames} if engine == "reference" else {}
+
+
+def _assumed(checkpoint: Checkpoint, request: ClipRequest) -> tuple[str, ...]:
+    """What was assumed of a checkpoint that does not say its frame count, where that counts."""
+    return checkpoint.notes if request.frames is None else ()
 
 
 def _warnings(parameters: GeneratedParameters, native: Native) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from original_layout import originals, tensors_of, write
 
 from svd_local.cli import run
 
@@ -93,6 +94,35 @@ def test_what_cannot_be_had_says_so(
     assert (ended, document["error"]["code"]) == (status, code)
     assert document["error"]["hint"]
     assert not models.exists()
+
+
+def test_a_single_file_is_listed_by_its_stem_and_verified(
+    svd: Svd, models: Path, tiny_models: Path
+) -> None:
+    tensors = originals(tensors_of(tiny_models / "tiny-svd"))
+    path = write(tensors, models / "svd_xt.safetensors")
+
+    status, document = svd("models", "list")
+    assert status == 0
+    assert [(one["name"], one["path"]) for one in document["installed"]] == [("svd_xt", str(path))]
+    assert svd("models", "verify", "svd_xt")[0] == 0
+    del tensors["model.diffusion_model.out.2.bias"]
+    write(tensors, path)
+    status, document = svd("models", "verify")
+    assert (status, document["error"]["code"]) == (1, "checkpoint-broken")
+    assert document["checkpoints"][0]["problems"] == [
+        "svd_xt.safetensors lacks 1 weight, model.diffusion_model.out.2.bias"
+    ]
+
+
+def test_a_frame_count_that_had_to_be_assumed_is_noted(
+    models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    models.mkdir()
+    (models / "svd_mine.safetensors").write_bytes(b"cut short")
+
+    assert run(["models", "list"]) == 0
+    assert 'unless svd_mine.svd_local.json says {"frames": 14}' in capfd.readouterr().out
 
 
 def test_for_people(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
