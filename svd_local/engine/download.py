@@ -142,18 +142,6 @@ def pull_any(
     return offer.folder
 
 
-def offer_of(
-    name: str, models_dir: Path, *, token: str | None = None, endpoint: str | None = None
-) -> Offer:
-    """What ``pull`` would fetch and under which licence; nothing is written.
-
-    Raises:
-        CheckpointUnknown, CheckpointGated, CheckpointOffline, CheckpointBroken: as ``pull``.
-    """
-    repository, wanted = _ask(name, token, endpoint)
-    return _offer(repository, wanted, models_dir)
-
-
 def select(files: Sequence[RemoteFile], required: Sequence[str] = ()) -> tuple[RemoteFile, ...]:
     """What of a repository in the diffusers layout is worth fetching.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from original_layout import originals, tensors_of, write
+from helpers.original_layout import originals, tensors_of, write
 
 from svd_local.cli import run
 

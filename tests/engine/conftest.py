@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.samplings import QUICK
 
 if TYPE_CHECKING:
     from diffusers import StableVideoDiffusionPipeline
@@ -93,18 +94,4 @@ def picture() -> Image:
 @pytest.fixture
 def quick() -> Sampling:
     """The smallest clip that still runs everything: three frames, two steps, decoded at once."""
-    from svd_local.engine.values import Sampling
-
-    return Sampling(
-        seed=11,
-        frames=3,
-        fps=7,
-        steps=2,
-        schedule="karras",
-        motion=127,
-        noise=0.02,
-        guidance=(1.0, 3.0),
-        width=64,
-        height=64,
-        decode_chunk=3,
-    )
+    return QUICK

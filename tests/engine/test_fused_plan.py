@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.samplings import FULL_SIZE as CLIP
 
 from svd_local.engine.architecture import Architecture, build, full_size, tiny
 from svd_local.engine.blueprint import Blueprint, unet_shape, vae_shape
@@ -28,19 +29,6 @@ from svd_local.engine.values import Sampling
 from svd_local.errors import InvalidRequest, OutOfMemory
 
 GIB = 2**30
-CLIP = Sampling(
-    seed=0,
-    frames=25,
-    fps=7,
-    steps=25,
-    schedule="karras",
-    motion=127,
-    noise=0.02,
-    guidance=(1.0, 3.0),
-    width=1024,
-    height=576,
-    decode_chunk=25,
-)
 SMALL = dataclasses.replace(CLIP, frames=5, width=128, height=64)
 
 

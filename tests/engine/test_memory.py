@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from helpers.samplings import FULL_SIZE as CLIP
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,19 +17,6 @@ from svd_local.errors import InvalidRequest, OutOfMemory
 
 GIB = 2**30
 REAL = _of_architecture(full_size(25))
-CLIP = Sampling(
-    seed=0,
-    frames=25,
-    fps=7,
-    steps=25,
-    schedule="karras",
-    motion=127,
-    noise=0.02,
-    guidance=(1.0, 3.0),
-    width=1024,
-    height=576,
-    decode_chunk=25,
-)
 
 
 def rungs(sizes: Sizes = REAL, sampling: Sampling = CLIP, **options: Any) -> tuple[Rung, ...]:

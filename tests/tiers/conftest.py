@@ -14,6 +14,7 @@ from PIL import Image
 from svd_local.keyframe.types import Keyframe
 from svd_local.request import ClipRequest
 from svd_local.tiers.base import Frames, Job, Monitor, Tier
+from svd_local.tiers.local import LocalTier
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +90,11 @@ def read() -> Callable[[Frames], np.ndarray]:
         return pixels
 
     return read
+
+
+@pytest.fixture
+def tier(tiny_models: Path) -> Iterator[LocalTier]:
+    """The local tier, with nothing but ``tiny-svd`` in its models folder."""
+    made = LocalTier(models_dir=tiny_models)
+    yield made
+    made.close()

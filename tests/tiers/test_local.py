@@ -1,12 +1,10 @@
 import dataclasses
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.local_jobs import TINY, frames_of, job_of
 
 from svd_local.engine import download
 from svd_local.errors import (
@@ -20,42 +18,14 @@ from svd_local.errors import (
     TierFailed,
     TierUnavailable,
 )
-from svd_local.keyframe.types import Keyframe
 from svd_local.request import ClipRequest
 from svd_local.result import Progress
 from svd_local.tiers import gpus, local
-from svd_local.tiers.base import Job, Monitor, Tier
+from svd_local.tiers.base import Tier
 from svd_local.tiers.gpus import Gpu, list_gpus
 from svd_local.tiers.local import LocalTier
 
 GPU = Gpu("NVIDIA Testing 9000", 24 * 2**30, 23 * 2**30, "999.1")
-TINY: dict[str, Any] = {"checkpoint": "tiny-svd", "device": "cpu", "steps": 1, "size": (64, 64)}
-
-
-@pytest.fixture(autouse=True)
-def _no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-
-
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One models folder with ``tiny-svd`` for all workers of a run: making it is atomic."""
-    import torch
-
-    from svd_local.engine import tiny
-
-    torch.set_num_threads(1)
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    tiny.ensure(shared / "tiny-models")
-    return shared / "tiny-models"
-
-
-@pytest.fixture
-def tier(tiny_models: Path) -> Iterator[LocalTier]:
-    made = LocalTier(models_dir=tiny_models)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -66,64 +36,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "version", lambda _: "2.13.0+cu130")
 
 
-def job_of(tier: Tier, request: ClipRequest, **options: Any) -> Job:
-    """What a generator would give the tier."""
-    plan = tier.plan(request)
-    if plan.parameters["seed"] is None:
-        plan = plan.seeded(7)
-    image = Image.linear_gradient("L").resize(plan.size).convert("RGB")
-    return Job(request, plan, (Keyframe(image, "0" * 64, "picture"),), Monitor(**options))
-
-
-def frames_of(tier: Tier, job: Job) -> np.ndarray[Any, Any]:
-    return np.concatenate(list(tier.generate(job).chunks))
-
-
 def test_it_is_a_tier() -> None:
     made: Tier = LocalTier(models_dir=Path("models"))
 
     assert made.id == "local"
     made.close()
-
-
-def test_frames_equal_the_bare_pipelines(tier: LocalTier, tiny_models: Path) -> None:
-    import torch
-    from diffusers import StableVideoDiffusionPipeline
-
-    asked: dict[str, Any] = {"prompt": "x", "seed": 5, "fps": 8, "motion": 90, "noise": 0.1, **TINY}
-    request = ClipRequest(engine="reference", **asked)
-    job = job_of(tier, request)
-    bare = StableVideoDiffusionPipeline.from_pretrained(
-        tiny_models / "tiny-svd", use_safetensors=True
-    )
-    pictures = bare(
-        job.keyframes[0].image,
-        width=64,
-        height=64,
-        num_frames=14,
-        num_inference_steps=1,
-        fps=8,
-        motion_bucket_id=90,
-        noise_aug_strength=0.1,
-        generator=torch.Generator().manual_seed(5),
-    ).frames[0]
-
-    made = tier.generate(job)
-
-    expected = np.stack([np.asarray(picture) for picture in pictures])
-    assert np.array_equal(np.concatenate(list(made.chunks)), expected)
-    assert (made.count, made.width, made.height) == (14, 64, 64)
-    ending = made.ended()
-    assert ending.memory is not None
-    assert ending.memory.plan == "resident"
-    assert made.ran == {"precision": "float32", "decode_chunk": 14}
-    seconds = ending.timings.to_json()
-    assert {name for name, value in seconds.items() if value} == {
-        "load_s",
-        "encode_image_s",
-        "denoise_s",
-        "decode_s",
-    }
 
 
 def test_the_networks_stay_loaded_until_another_checkpoint_is_asked_for(
@@ -182,50 +99,6 @@ def test_what_changes_pixels_is_in_the_fingerprint(tier: LocalTier) -> None:
     }
 
 
-def test_the_fused_engine_is_the_usual_one_and_another_entry_in_the_cache(tier: LocalTier) -> None:
-    usual = tier.plan(ClipRequest(prompt="x", **TINY))
-    named = tier.plan(ClipRequest(prompt="x", engine="fused", **TINY))
-    reference = tier.plan(ClipRequest(prompt="x", engine="reference", **TINY))
-
-    assert usual.fingerprint == named.fingerprint != reference.fingerprint
-    assert "decode_chunk" not in usual.fingerprint
-    assert (usual.engine, reference.engine) == ("fused", "reference")
-
-
-def test_both_engines_make_the_same_clip_to_a_grey_level(tier: LocalTier) -> None:
-    asked: dict[str, Any] = {"prompt": "x", "seed": 5, **TINY, "steps": 3}
-    fused, reference = (
-        np.concatenate(
-            list(tier.generate(job_of(tier, ClipRequest(engine=engine, **asked))).chunks)
-        ).astype(int)
-        for engine in ("fused", "reference")
-    )
-
-    assert (np.abs(fused - reference) <= 1).mean() >= 0.999
-
-
-def test_a_model_the_fused_engine_does_not_know_runs_on_the_reference(
-    tier: LocalTier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from svd_local.engine.fused.unknown import UnknownPart
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise UnknownPart("unet.mid_block", "Adapter", "ResnetBlock2D")
-
-    monkeypatch.setattr("svd_local.engine.fused.render.Fused.from_pipeline", refuse)
-
-    request = ClipRequest(prompt="x", seed=5, **TINY)
-    job = job_of(tier, request)
-    made = tier.generate(job)
-
-    # Stored as what it is: a clip of the reference.
-    named = tier.plan(request.model_copy(update={"engine": "reference"}))
-    assert {**job.plan.fingerprint, **made.ran} == named.fingerprint
-    assert made.engine == "reference"
-    list(made.chunks)
-    assert "unet.mid_block" in " ".join(made.ended().warnings)
-
-
 @pytest.mark.parametrize("speed", ["cached", "fp8", "distilled"])
 def test_a_speed_this_version_lacks_is_refused(tier: LocalTier, speed: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -253,38 +126,6 @@ def test_too_small_a_budget_is_refused_by_the_plan(tiny_models: Path, by: str) -
 
     assert refused.value.field == "vram_budget"
     assert "Allow at least" in refused.value.hint
-
-
-def test_a_budget_leads_to_a_smaller_placement(tier: LocalTier) -> None:
-    tight = ClipRequest(prompt="x", seed=1, engine="reference", vram_budget=45 * 2**20, **TINY)
-    roomy = tight.model_copy(update={"vram_budget": None})
-
-    made = tier.generate(job_of(tier, tight))
-    pixels = np.concatenate(list(made.chunks))
-
-    memory = made.ended().memory
-    assert memory is not None
-    assert memory.plan == "model-offload"
-    assert memory.budget_bytes == 45 * 2**20
-    assert (memory.predicted_peak_bytes or 0) <= 45 * 2**20
-    assert np.array_equal(pixels, frames_of(tier, job_of(tier, roomy)))
-
-
-def test_a_budget_leads_the_fused_engine_to_a_smaller_plan(tier: LocalTier) -> None:
-    budget = 43 * 2**20
-    tight = ClipRequest(prompt="x", seed=1, vram_budget=budget, **TINY)
-
-    made = tier.generate(job_of(tier, tight))
-    pixels = np.concatenate(list(made.chunks))
-
-    memory = made.ended().memory
-    assert memory is not None
-    assert memory.plan == "resident + streaming decode"
-    assert memory.budget_bytes == budget
-    assert (memory.predicted_peak_bytes or 0) <= budget
-    assert (memory.measured_peak_bytes or budget + 1) <= budget
-    roomy = frames_of(tier, job_of(tier, tight.model_copy(update={"vram_budget": None})))
-    assert np.abs(pixels.astype(int) - roomy).max() <= 1
 
 
 def test_without_a_gpu_it_is_unavailable_and_says_what_to_do(tier: LocalTier) -> None:

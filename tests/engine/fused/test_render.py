@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.samplings import FULL_SIZE
 from PIL import Image
 
 from svd_local.engine import reference
@@ -19,21 +20,9 @@ from svd_local.engine.fused.render import Fused, render
 from svd_local.engine.fused.skips import HostSkips
 from svd_local.engine.fused.streaming import Streaming
 from svd_local.engine.streams import drained, whole
-from svd_local.engine.values import Sampling, UnusableFrames
+from svd_local.engine.values import UnusableFrames
 
-SAMPLING = Sampling(
-    seed=7,
-    frames=8,
-    fps=7,
-    steps=25,
-    schedule="karras",
-    motion=127,
-    noise=0.02,
-    guidance=(1.0, 3.0),
-    width=128,
-    height=72,
-    decode_chunk=8,
-)
+SAMPLING = dataclasses.replace(FULL_SIZE, seed=7, frames=8, decode_chunk=8, width=128, height=72)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from original_layout import companions, originals, tensors_of, write
+from helpers.original_layout import companions, originals, tensors_of, write
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from original_layout import CLIP, DECODER, ENCODER, UNET, tensors_of, write
+from helpers.original_layout import CLIP, DECODER, ENCODER, UNET, tensors_of, write
 
 from svd_local.engine.checkpoints import resolve
 from svd_local.engine.loading import FP32, load

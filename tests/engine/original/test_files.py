@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from original_layout import originals, write
+from helpers.original_layout import originals, write
 
 from svd_local.engine import identity
 from svd_local.engine.architecture import COMPONENTS, build, full_size

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from original_layout import originals
+from helpers.original_layout import originals
 
 from svd_local.engine.architecture import COMPONENTS, build, full_size, tiny
 from svd_local.engine.original.layout import is_unused, layout_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from original_layout import CLIP, ENCODER, originals, tensors_of, write
+from helpers.original_layout import CLIP, ENCODER, originals, tensors_of, write
 
 from svd_local.engine import reference
 from svd_local.engine.architecture import COMPONENTS
