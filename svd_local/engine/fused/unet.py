@@ -248,7 +248,7 @@ class FusedUNet:
 
         Args:
             sample: (batch, f, latent + image channels, h, w).
-            timestep: one number, or a tensor of one.
+            timestep: one number, or a tensor of one, or of one for each batch item.
             encoder_hidden_states: (batch, 1, channels).
             added_time_ids: (batch, ids).
 
@@ -257,13 +257,19 @@ class FusedUNet:
 
         Raises:
             UnknownPart: the context has more than one token.
-            ValueError: more than one timestep.
+            ValueError: more timesteps than one, and not one for each batch item.
         """
         import torch
 
         timesteps = torch.as_tensor(timestep).reshape(-1)
-        if timesteps.numel() != 1:
-            raise ValueError("the fused UNet takes one timestep for the whole batch")
+        batch = len(sample)
+        if timesteps.numel() > 1:
+            # A clip's items share their timestep; only here each may have its own.
+            if len(timesteps) != batch:
+                raise ValueError(f"{len(timesteps)} timesteps for a batch of {batch}")
+            rows = (sample, timesteps, encoder_hidden_states, added_time_ids.expand(batch, -1))
+            items = zip(*(row.split(1) for row in rows), strict=True)
+            return torch.cat([self.forward(*item) for item in items])
         latent_channels = sample.shape[2] // 2
         clip = self.prepare(
             image_latents=sample[:, :, latent_channels:],
