@@ -268,7 +268,7 @@ class FusedUNet:
             if len(timesteps) != batch:
                 raise ValueError(f"{len(timesteps)} timesteps for a batch of {batch}")
             rows = (sample, timesteps, encoder_hidden_states, added_time_ids.expand(batch, -1))
-            items = zip(*(row.split(1) for row in rows), strict=True)
+            items = zip(*(torch.split(row, 1) for row in rows), strict=True)
             return torch.cat([self.forward(*item) for item in items])
         latent_channels = sample.shape[2] // 2
         clip = self.prepare(

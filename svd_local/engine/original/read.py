@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+_MAPPED_ELEMENTS = 2**27
+"""Weights that are read before the file is let go of and opened again: half a gigabyte in fp32."""
+
+
 def read_pipeline(
     path: Path, architecture: Architecture, dtype: torch.dtype
 ) -> StableVideoDiffusionPipeline:
     """The pipeline of a file that was found whole, its weights in ``dtype`` in main memory.
 
-    The file is mapped, not loaded. Each weight is copied out of it, already converted: views of the
-    mapping would cost no copy, but would share one memory of ten gigabytes, change with the file, and
+    The file is mapped, a part at a time, and each weight copied out of it, already converted: views of
+    the mapping would cost no copy, but would share one memory of ten gigabytes, change with the file, and
     end the process where the file is cut short.
 
     Raises:
@@ -35,24 +40,55 @@ def read_pipeline(
     with torch.device("meta"):
         pipeline = build(architecture)
     with safe_open(path, framework="pt", device="cpu") as file:
-        for component, weights in layout_of(architecture, set(file.keys())).items():
-            _fill(getattr(pipeline, component), file, weights, dtype)
+        layout = layout_of(architecture, set(file.keys()))
+    for component, weights in layout.items():
+        network = getattr(pipeline, component)
+        for part in _parts(weights):
+            with safe_open(path, framework="pt", device="cpu") as file:
+                for weight in part:
+                    _place(network, weight, _read(file, weight, dtype))
+        _make_tables(network)
     return pipeline
 
 
-def _fill(network: nn.Module, file: Any, weights: Iterable[Weight], dtype: torch.dtype) -> None:
-    """Give ``network``, which was built without memory, its weights and its tables."""
+def _parts(weights: Iterable[Weight]) -> Iterator[list[Weight]]:
+    """The weights as they lie in the file, in parts whose pages may be in memory together."""
+    part: list[Weight] = []
+    held = 0
+    for weight in sorted(weights, key=lambda weight: weight.source):
+        part.append(weight)
+        held += math.prod(weight.shape)
+        if held >= _MAPPED_ELEMENTS:
+            yield part
+            part, held = [], 0
+    yield part
+
+
+def _read(file: Any, weight: Weight, dtype: torch.dtype) -> Tensor:
+    """One weight as the network has it, in memory of its own."""
     import torch
 
-    for weight in weights:
-        owner, _, name = weight.name.rpartition(".")
-        read = torch.empty(weight.shape, dtype=dtype)
-        if weight.form == "identity":
-            _make_identity(read)
-        else:
-            read.copy_(_here(file.get_tensor(weight.source), weight))
-        parameter = torch.nn.Parameter(read, requires_grad=False)
-        network.get_submodule(owner)._parameters[name] = parameter
+    read = torch.empty(weight.shape, dtype=dtype)
+    if weight.form == "identity":
+        read.zero_()
+        if read.dim() > 1:  # a 1x1 convolution that hands every channel on; its bias is zero
+            read.flatten(1).fill_diagonal_(1)
+        return read
+    return read.copy_(_here(file.get_tensor(weight.source), weight))
+
+
+def _place(network: nn.Module, weight: Weight, read: Tensor) -> None:
+    import torch
+
+    owner, _, name = weight.name.rpartition(".")
+    parameter = torch.nn.Parameter(read, requires_grad=False)
+    network.get_submodule(owner)._parameters[name] = parameter
+
+
+def _make_tables(network: nn.Module) -> None:
+    """What a network that was built without memory has besides weights: the numbers of its places."""
+    import torch
+
     for part in network.modules():
         for name, buffer in part._buffers.items():
             if buffer is not None:
@@ -68,10 +104,3 @@ def _here(stored: Tensor, weight: Weight) -> Tensor:
     if weight.form in THIRDS:
         return stored.chunk(3)[THIRDS.index(weight.form)]
     return stored.view(weight.shape)
-
-
-def _make_identity(tensor: Tensor) -> None:
-    """A 1x1 convolution that hands every channel on, or its bias."""
-    tensor.zero_()
-    if tensor.dim() > 1:
-        tensor.flatten(1).fill_diagonal_(1)

@@ -10,16 +10,15 @@ Asked here: output shapes and types; the same answer twice; heads and context wi
 level; every form of a timestep; tuple and object outputs (the fused networks return the tensor that either
 holds); saving and loading, as they are, in half precision, in shards and as a variant; both plain attention
 processors, and projections fused and unfused; chunked feed-forwards and gradient checkpointing switched on; a
-batch like its items; other frame counts and sizes; guidance off; seeds; images of any mode the pipeline takes;
-a step's callback; types of device and weight moved; offloading, twice over; adapters, hooks and casts that
-change what a part does.
+batch like its items; other frame counts and sizes; guidance off; seeds; a step's callback; offloading, twice
+over; casts and hooks that change what a part does.
 
 Without meaning here, and so not asked:
 
 - training, mixed precision training, EMA: folding is for inference, and has no gradient. That it takes none
   and leaves the model as it was is asked;
-- ``enable_slicing``, ``enable_tiling``, ``norm_num_groups``: this VAE has none of them, and diffusers' own
-  tests of them skip themselves;
+- ``enable_slicing``, ``enable_tiling``, ``norm_num_groups``: this VAE implements none of them, and diffusers'
+  own tests of them skip themselves;
 - xformers, other attention backends, attention slicing, device maps over several GPUs, disk offload, caches
   that approximate (pyramid broadcast, first block, TaylorSeer, MagCache): other ways to run the reference,
   which the engine does not use. A model set up for one of them is refused by name and runs on the reference,
@@ -491,8 +490,8 @@ CLIP_SAMPLING = dataclasses.replace(
 )
 
 
-def a_picture(mode: str = "RGB") -> Image.Image:
-    return Image.linear_gradient("L").resize((32, 32)).convert(mode)
+def a_picture() -> Image.Image:
+    return Image.linear_gradient("L").resize((32, 32)).convert("RGB")
 
 
 Within = Callable[[Any, Any], bool]
