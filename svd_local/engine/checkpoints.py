@@ -181,8 +181,12 @@ def repair_hint(checkpoint: Checkpoint) -> str:
         return f"Delete {checkpoint.path}; it is made again."
     if checkpoint.repo is not None:
         return f"Run: svd-local models pull {checkpoint.name}"
-    what = "file" if checkpoint.layout == "original" else "folder"
-    return f"Copy the {what} {checkpoint.path} again from where it came."
+    if checkpoint.layout == "original":
+        return (
+            "Give a whole file of Stable Video Diffusion, such as svd_xt.safetensors; if this one is "
+            "damaged, copy it again from where it came."
+        )
+    return f"Copy the folder {checkpoint.path} again from where it came."
 
 
 def pull_name(repo: str) -> str:
