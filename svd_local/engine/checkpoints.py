@@ -24,6 +24,7 @@ from svd_local.engine.aliases import (
 )
 from svd_local.engine.architecture import Architecture, full_size
 from svd_local.engine.architecture import tiny as tiny_architecture
+from svd_local.engine.descriptions import SIZE_FILE, frame_count, read_json, side
 from svd_local.engine.hub_cache import snapshot_of
 from svd_local.engine.identity import revision_of
 from svd_local.engine.original import files as single_files
@@ -33,8 +34,6 @@ from svd_local.errors import CheckpointBroken, CheckpointUnavailable, Checkpoint
 
 LOCK_FILE = "svd_local.lock.json"
 """What ``pull`` records beside a checkpoint: where it came from and its files' checksums."""
-SIZE_FILE = "svd_local.json"
-"""Where a checkpoint says its native size, beside ``model_index.json``."""
 
 Source = Literal["models-folder", "hub-cache", "folder", "file", "made-here"]
 Layout = Literal["diffusers", "original"]
@@ -293,17 +292,17 @@ def _of_file(path: Path, source: Source = "models-folder") -> Checkpoint:
     native = single_files.native_of(path)
     size: dict[str, Any] = {}
     for place in reversed(single_files.described_in(path)):
-        size |= _read_json(name, place)
+        size |= read_json(name, place)
     width, height = native.size or _DEFAULT_SIZE
     return Checkpoint(
         name=name,
         path=path,
-        width=_side(name, size.get("width", width)),
-        height=_side(name, size.get("height", height)),
-        frames=_frames(name, size.get("frames", native.frames)),
+        width=side(name, size.get("width", width)),
+        height=side(name, size.get("height", height)),
+        frames=frame_count(name, size.get("frames", native.frames)),
         source=source,
         synthetic=native.synthetic or size.get("synthetic") is True,
-        licence=PUBLISHED[alias].licence if alias else None,
+        licence=PUBLISHED[alias].licence if alias and not native.synthetic else None,
         layout="original",
         notes=() if "frames" in size else native.notes,
     )
@@ -319,15 +318,15 @@ def _read(
 ) -> Checkpoint:
     """The checkpoint in ``folder``, from its own configuration files."""
     lock = read_lock(folder)
-    size = _read_json(name, folder / SIZE_FILE)
-    unet = _read_json(name, folder / "unet" / "config.json")
+    size = read_json(name, folder / SIZE_FILE)
+    unet = read_json(name, folder / "unet" / "config.json")
     fallback = published.frames if published else 25
     return Checkpoint(
         name=name,
         path=folder,
-        width=_side(name, size.get("width", _DEFAULT_SIZE[0])),
-        height=_side(name, size.get("height", _DEFAULT_SIZE[1])),
-        frames=_frames(name, size.get("frames", unet.get("num_frames", fallback))),
+        width=side(name, size.get("width", _DEFAULT_SIZE[0])),
+        height=side(name, size.get("height", _DEFAULT_SIZE[1])),
+        frames=frame_count(name, size.get("frames", unet.get("num_frames", fallback))),
         source=source,
         synthetic=size.get("synthetic") is True,
         licence=published.licence if published else lock.get("licence"),
@@ -343,31 +342,6 @@ def read_lock(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return lock if isinstance(lock, dict) else {}
-
-
-def _read_json(name: str, path: Path) -> dict[str, Any]:
-    """A configuration file; empty where it is missing, which ``verify`` reports."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise _bad_config(name, path.name, str(error)) from error
-    if not isinstance(value, dict):
-        raise _bad_config(name, path.name, "it holds no object")
-    return value
-
-
-def _side(name: str, value: Any) -> int:
-    if isinstance(value, int) and 64 <= value <= 4096 and value % 8 == 0:
-        return value
-    raise _bad_config(name, SIZE_FILE, f"{value!r} is no side of 64 to 4096 pixels in steps of 8")
-
-
-def _frames(name: str, value: Any) -> int:
-    if isinstance(value, int) and 2 <= value <= 200:
-        return value
-    raise _bad_config(name, "unet/config.json", f"{value!r} is no frame count")
 
 
 def _short(name: str, published: Published | None) -> str:
@@ -397,13 +371,5 @@ def _refused(name: str, why: str) -> CheckpointBroken:
     return CheckpointBroken(
         f"checkpoint {name}: {why}",
         hint=f"Give a folder in the diffusers layout, or a {SUFFIX} file.",
-        field="checkpoint",
-    )
-
-
-def _bad_config(name: str, file: str, why: str) -> CheckpointBroken:
-    return CheckpointBroken(
-        f"checkpoint {name}: {file} cannot be used: {why}",
-        hint="Repair or replace the file.",
         field="checkpoint",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from svd_local.engine.descriptions import SIZE_FILE
 from svd_local.engine.original.recognise import (
     PICKLES,
     SUFFIX,
@@ -54,7 +55,7 @@ def native_of(path: Path) -> Native:
 
 def described_in(path: Path) -> tuple[Path, ...]:
     """Where the native size and frame count of a file may be written, the nearest first."""
-    return (path.with_name(f"{path.stem}.svd_local.json"), path.with_name("svd_local.json"))
+    return (path.with_name(f"{path.stem}.{SIZE_FILE}"), path.with_name(SIZE_FILE))
 
 
 def find(models_dir: Path, names: Iterable[str]) -> Path | None:

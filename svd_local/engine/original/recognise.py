@@ -21,7 +21,8 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _OVER_TIME = ".time_stack."
 _FIRST = f"{UNET}.input_blocks.0.0.weight"
 _NUMBERS = f"{UNET}.label_emb.0.0.weight"
-_BARE_DECODER = f"{DECODER}.conv_in.weight"
+_PARTS = {f"{DECODER}.conv_in.weight": "no VAE decoder", f"{IMAGE_ENCODER}.": "no image encoder"}
+"""What a UNet needs beside it in the file, by how its names begin."""
 _USUAL_FRAMES = 25
 _FRAMES_SAID = re.compile(r"(?<![a-z0-9])(\d{1,3})[ ._-]?f(?:rames?)?(?![a-z0-9])")
 _PLAIN_WORDS = {"svd", "stable", "video", "diffusion", "img2vid", "fp16", "fp32", "bf16"}
@@ -63,7 +64,9 @@ def kind_of(header: Header) -> Kind:
     if not any(name.startswith(f"{UNET}.") and _OVER_TIME in name for name in shapes):
         raise NoSvd(_stranger(shapes))
     first, numbers = shapes.get(_FIRST, ()), shapes.get(_NUMBERS, ())
-    kind = _KINDS.get(first[0]) if first else None
+    if not first:
+        raise NoSvd(f"lacks its first layer, {_FIRST}")
+    kind = _KINDS.get(first[0])
     if kind is None:
         raise NoSvd(f"is a video model of an unknown size: its first layer is {list(first)}")
     wanted = kind.build(_USUAL_FRAMES).unet["projection_class_embeddings_input_dim"]
@@ -80,9 +83,6 @@ def kind_of(header: Header) -> Kind:
             "has the decoder for single pictures; take the file without image_decoder in its name"
         )
     return kind
-
-
-_PARTS = {_BARE_DECODER: "no VAE decoder", f"{IMAGE_ENCODER}.": "no image encoder"}
 
 
 def _has(names: Mapping[str, object], prefix: str) -> bool:

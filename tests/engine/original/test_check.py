@@ -90,6 +90,7 @@ def eight_bits(found: Tensors) -> Tensors:
             "4x32x1x1 and should be 4x32x3x3",
         ),
         (eight_bits, "stores weights as F8_E4M3; F16, BF16, F32 can be read"),
+        (without(IN), f"lacks its first layer, {IN}"),
         (flat, "is an image model such as Stable Diffusion: its UNet has no layers over time"),
         (lora, "is a LoRA"),
         (

@@ -53,8 +53,7 @@ def test_a_file_in_the_models_folder_has_its_stem_and_its_alias(
     found = resolve(name, models)
 
     assert (found.name, found.path, found.source) == ("svd_xt", path, "models-folder")
-    assert (found.layout, found.synthetic) == ("original", True)
-    assert found.licence
+    assert (found.layout, found.synthetic, found.licence) == ("original", True, None)
 
 
 def test_it_is_the_default_like_any_other(models: Path, placed: Any) -> None:
@@ -207,6 +206,7 @@ def test_the_frames_of_the_published_files(models: Path, make_safetensors: Any) 
     assert {(one.width, one.height, one.synthetic, one.notes) for one in listed} == {
         (1024, 576, False, ())
     }
+    assert all(one.licence for one in listed)
 
 
 def test_a_title_may_tell_them(models: Path, make_safetensors: Any) -> None:
