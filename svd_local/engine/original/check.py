@@ -39,10 +39,10 @@ def _problems(path: Path, _size: int, _modified: int) -> tuple[str, ...]:
         return (str(error),)
     except NoSvd as error:
         return (f"{path.name} {error}",)
-    keys = {tensor.name: tensor for tensor in header.tensors}
+    keys = {tensor.name for tensor in header.tensors}
     wanted = {
         weight.source: weight.source_shape
-        for weights in layout_of(kind.build(_ANY), keys.keys()).values()
+        for weights in layout_of(kind.build(_ANY), keys).values()
         for weight in weights
         if weight.form != "identity"
     }

@@ -17,6 +17,7 @@ from svd_local.engine import session
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.checkpoints import resolve
 from svd_local.engine.loading import BF16, FP16, FP32, load
+from svd_local.engine.original import read
 from svd_local.engine.values import Sampling
 
 
@@ -116,20 +117,24 @@ def test_as_comfyui_saves_it(tiny_models: Path, tiny_pipeline: Any, tmp_path: Pa
     assert_same(pipeline, tiny_pipeline)
 
 
-def test_one_weight_is_read_at_a_time(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No second copy of the weights: what was read is gone before the next is read."""
+def test_one_weight_is_read_at_a_time(
+    tiny_file: Path, tiny_pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second copy of the weights: what was read is gone before the next is read, its pages soon."""
     alive: list[weakref.ref[torch.Tensor]] = []
-    most = 0
+    most = opened = 0
 
     class Watched:
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            self._file = safe_open(*arguments, **options)
+            nonlocal opened
+            opened += 1
+            self._file: Any = safe_open(*arguments, **options)
 
         def __enter__(self) -> Watched:
             return self
 
         def __exit__(self, *_: object) -> None:
-            pass
+            self._file = None
 
         def keys(self) -> Any:
             return self._file.keys()
@@ -143,10 +148,13 @@ def test_one_weight_is_read_at_a_time(tiny_file: Path, monkeypatch: pytest.Monke
 
     safe_open = safetensors.safe_open
     monkeypatch.setattr(safetensors, "safe_open", Watched)
+    monkeypatch.setattr(read, "_MAPPED_ELEMENTS", 2**20)
     pipeline = load(resolve(str(tiny_file), tiny_file.parent), "cpu", FP32)
 
     weights = sum(len(getattr(pipeline, name).state_dict()) for name in COMPONENTS)
     assert (len(alive), most) == (weights, 1)
+    assert opened >= 8
+    assert_same(pipeline, tiny_pipeline)
 
 
 def test_each_weight_has_memory_of_its_own(tiny_file: Path) -> None:
