@@ -16,7 +16,7 @@ from svd_local.engine.original.layout import is_unused, layout_of
 PUBLISHED_KEYS = 2194
 PUBLISHED_DIGEST = "c8814b942dcc89b25b2f2c9f0896304b1a74bdc75f676b25aa8eb0be1d60c0c6"
 """SHA-256 of the sorted names, a line each, of the weights that public converters know of the published
-svd and svd_xt files (modelscope/DiffSynth-Studio, ``diffsynth/models/svd_*.py`` before its version 2).
+svd and svd_xt files (modelscope/DiffSynth-Studio, ``diffsynth/models/svd_*.py`` before 860f545).
 """
 PUBLISHED_BYTES = 9.56e9
 WITH_CONDITIONER = {"conditioner.embedders.3.encoder.encoder.conv_in.weight"}
