@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,12 +34,9 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def tier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalTier]:
+def tier(tiny_models: Path) -> Iterator[LocalTier]:
     """One for all: every test leaves it as it was, which most of them are about."""
-    torch.set_num_threads(1)
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    made = LocalTier(models_dir=shared / "tiny-models")
+    made = LocalTier(models_dir=tiny_models)
     yield made
     made.close()
 

@@ -21,6 +21,7 @@ from svd_local.engine.fused.passes import Passes
 from svd_local.engine.fused.render import Fused, render
 from svd_local.engine.fused.skips import HostSkips
 from svd_local.engine.fused.streaming import Streaming
+from svd_local.engine.streams import whole
 from svd_local.engine.values import Sampling
 
 CLOSE = 5e-6
@@ -166,12 +167,12 @@ def alike() -> Within:
 class TestPipeline:
     def frames(self, pipeline: Any, folded: Fused, **changes: Any) -> Any:
         sampling = dataclasses.replace(CLIP_SAMPLING, **changes)
-        return render(pipeline, folded, a_picture(), sampling).frames
+        return whole(render(pipeline, folded, a_picture(), sampling)).frames
 
     def wanted(self, pipeline: Any, **changes: Any) -> Any:
         sampling: Sampling = dataclasses.replace(CLIP_SAMPLING, **changes)
         sampling = dataclasses.replace(sampling, decode_chunk=sampling.frames)
-        return reference.render(pipeline, a_picture(), sampling).frames
+        return whole(reference.render(pipeline, a_picture(), sampling)).frames
 
     def test_frames_are_an_array(self, pipeline: Any, folded: Fused) -> None:
         found = self.frames(pipeline, folded)
@@ -245,9 +246,9 @@ class TestPipeline:
 
     def test_the_type_of_the_folded_networks_follows(self) -> None:
         half = Fused.from_pipeline(a_pipeline(torch.float16))
-        whole = Fused.from_pipeline(a_pipeline(torch.float16), torch.float32)
+        widened = Fused.from_pipeline(a_pipeline(torch.float16), torch.float32)
 
-        assert (half.unet.dtype, whole.unet.dtype) == (torch.float16, torch.float32)
+        assert (half.unet.dtype, widened.unet.dtype) == (torch.float16, torch.float32)
 
     def test_with_the_default_processors_set(
         self, folded: Fused, pipeline: Any, alike: Within
@@ -284,7 +285,11 @@ class TestPipeline:
     ) -> None:
         told: list[tuple[str, int, int]] = []
         sampling = dataclasses.replace(CLIP_SAMPLING, steps=3)
-        render(pipeline, folded, a_picture(), sampling, report=lambda *event: told.append(event))
+        whole(
+            render(
+                pipeline, folded, a_picture(), sampling, report=lambda *event: told.append(event)
+            )
+        )
 
         assert [event for event in told if event[0] == "denoise"] == [
             ("denoise", done, 3) for done in range(4)
