@@ -3,21 +3,28 @@
 Which errors end the climb and which lead to the next rung is declared by the error's type
 (``falls_through``), so that the table in the README is a table of types:
 
-    unavailable, busy, out of memory           the next tier is tried
+    unavailable, busy, out of memory,
+    a service that failed                      the next tier is tried
     our bug, a broken or unknown checkpoint,
     bad output, bad input, storing, cancelled  the climb stops with the error
+
+What a tier declares in its ``policy`` about the clips to come is kept here: one that failed again and
+again, or asked to be left alone, is passed over for a while.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from svd_local.errors import SvdLocalError, TierBusy, TierUnavailable
+from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
 from svd_local.result import Attempt, Outcome
 from svd_local.tiers.base import Tier
+from svd_local.tiers.policy import Policy
 
 T = TypeVar("T")
 
@@ -70,3 +77,68 @@ def _outcome(error: SvdLocalError) -> Outcome:
     if isinstance(error, TierUnavailable):
         return "unavailable"
     return "busy" if isinstance(error, TierBusy) else "failed"
+
+
+class Breakers:
+    """Which tiers are left alone, over all clips of a generator. Thread-safe.
+
+    A tier without a policy never is. Wrong passwords and the like do not count: they cost nothing to
+    find, and their message is wanted each time. A clip that was cancelled says nothing.
+    """
+
+    def __init__(self, tiers: Iterable[Tier]) -> None:
+        self._of = {tier.id: _Breaker(tier.id, tier.policy) for tier in tiers if tier.policy}
+
+    def check(self, tier: Tier) -> None:
+        """Raise ``TierBusy`` while ``tier`` is left alone; nothing is asked of it."""
+        if tier.id in self._of:
+            self._of[tier.id].check()
+
+    @contextlib.contextmanager
+    def watching(self, tier: Tier) -> Iterator[None]:
+        """Count what the tier's work inside comes to."""
+        breaker = self._of.get(tier.id)
+        if breaker is None:
+            yield
+            return
+        try:
+            yield
+        except (TierBusy, RemoteFailed) as error:
+            breaker.failed(error.retry_after_s)
+            raise
+        breaker.served()
+
+
+class _Breaker:
+    """One tier's: opens after the policy's failures in a row, or for as long as the service asks."""
+
+    def __init__(self, tier: str, policy: Policy) -> None:
+        self._tier, self._policy = tier, policy
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._until = 0.0
+        self._why = ""
+
+    def check(self) -> None:
+        with self._lock:
+            left, why = self._until - time.monotonic(), self._why
+        if left > 0:
+            raise TierBusy(
+                f"{self._tier} {why}, and is left alone for a while",
+                hint="Try again later, or use another tier meanwhile.",
+                retry_after_s=round(left, 1),
+            )
+
+    def served(self) -> None:
+        with self._lock:
+            self._failures = 0
+
+    def failed(self, asked_s: float | None) -> None:
+        policy, rest_s = self._policy, 0.0
+        with self._lock:
+            self._failures += 1
+            if self._failures >= policy.failures:
+                rest_s, self._why = policy.rest_s, f"failed {self._failures} times in a row"
+            if asked_s is not None and asked_s > rest_s:
+                rest_s, self._why = min(asked_s, policy.longest_rest_s), "asked for a pause"
+            self._until = time.monotonic() + rest_s

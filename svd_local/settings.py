@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """The model the Hugging Face tier asks for; SVD itself is hardly served any more."""
     hf_provider: str = "auto"
     """The inference provider the Hugging Face tier goes through."""
+    hf_text2image: str | None = "black-forest-labs/FLUX.1-schnell"
+    """The model that tier has words painted by, where ``text2image`` is not set; ``none`` for none."""
     enable_fake_tier: bool = False
     fake_seconds: float = Field(0.0, ge=0, le=3600)
     fake_failures: str = ""
@@ -133,6 +135,11 @@ class Settings(BaseSettings):
         if isinstance(value, (str, int)):
             return parse_bytes(value, field="SVD_LOCAL_VRAM_BUDGET")
         return value
+
+    @field_validator("hf_text2image")
+    @classmethod
+    def _none(cls, value: str | None) -> str | None:
+        return None if value is None or value.strip().lower() == "none" else value
 
     @field_validator("media_dir", "models_dir")
     @classmethod

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from svd_local import errors
-from svd_local.ladder import climb
+from svd_local.ladder import Breakers, climb
 from svd_local.result import Attempt
 from svd_local.testing import FakeTier
 from svd_local.tiers.base import Tier
+from svd_local.tiers.policy import Policy
 
 _FALLS_THROUGH = {
     errors.TierUnavailable: "unavailable",
@@ -115,3 +118,64 @@ def test_an_error_that_is_not_ours_is_not_swallowed() -> None:
 
     with pytest.raises(ZeroDivisionError):
         climb(_ladder(), serve)
+
+
+class TestBreakers:
+    def rung(self, **patience: float) -> FakeTier:
+        tier = FakeTier(enabled=True)
+        tier.policy = Policy(deadline_s=1.0, **{"failures": 2, **patience})  # type: ignore[arg-type]
+        return tier
+
+    def fail(self, breakers: Breakers, tier: Tier, error: Exception) -> None:
+        with pytest.raises(type(error)), breakers.watching(tier):
+            raise error
+
+    def test_it_opens_after_failures_in_a_row_and_closes_again(self) -> None:
+        tier = self.rung(rest_s=0.1)
+        breakers = Breakers([tier])
+        self.fail(breakers, tier, errors.RemoteFailed("x"))
+        with breakers.watching(tier):
+            pass
+        self.fail(breakers, tier, errors.TierBusy("x"))
+        breakers.check(tier)
+        self.fail(breakers, tier, errors.TierBusy("x"))
+        with pytest.raises(errors.TierBusy, match="fake failed 2 times in a row"):
+            breakers.check(tier)
+        time.sleep(0.12)
+        breakers.check(tier)
+
+    @pytest.mark.parametrize(("asked", "kept"), [(40, 40), (10**6, 600)])
+    def test_a_pause_the_service_asks_for_is_kept_within_reason(
+        self, asked: float, kept: float
+    ) -> None:
+        tier = self.rung()
+        breakers = Breakers([tier])
+        self.fail(breakers, tier, errors.TierBusy("x", retry_after_s=asked))
+        with pytest.raises(errors.TierBusy, match="asked for a pause") as caught:
+            breakers.check(tier)
+        assert caught.value.retry_after_s == pytest.approx(kept, abs=1)
+
+    @pytest.mark.parametrize(
+        "error",
+        [errors.TierUnavailable("401"), errors.Cancelled("stop"), errors.TierFailed("bug")],
+    )
+    def test_what_says_nothing_of_its_health_does_not_count(self, error: Exception) -> None:
+        tier = self.rung(failures=1)
+        breakers = Breakers([tier])
+        self.fail(breakers, tier, error)
+        breakers.check(tier)
+
+    def test_a_tier_without_a_policy_is_never_left_alone(self) -> None:
+        tier = FakeTier(enabled=True)
+        breakers = Breakers([tier])
+        for _ in range(9):
+            self.fail(breakers, tier, errors.TierBusy("x", retry_after_s=99))
+        breakers.check(tier)
+
+    def test_one_tiers_failures_are_not_anothers(self) -> None:
+        tier, other = self.rung(), self.rung()
+        other.id = "other"  # type: ignore[misc]
+        breakers = Breakers([tier, other])
+        for _ in range(2):
+            self.fail(breakers, tier, errors.TierBusy("x"))
+        breakers.check(other)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from svd_local.result import Progress, ProgressCallback
 
 _STAGES = {
+    "download": "downloading, MB",
     "load": "loading the model",
     "keyframe": "making the keyframe",
     "encode-image": "reading the picture",
@@ -51,12 +52,19 @@ def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
     drawn: dict[str, TaskID] = {}
 
     def show(progress: Progress) -> None:
+        text = f"{label}{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
+        if progress.note:
+            text += f" ({progress.note})"
         if progress.stage not in drawn:
             for _ in range(len(drawn)):
                 bars.remove_task(drawn.popitem()[1])
-            text = f"{label}{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
             drawn[progress.stage] = bars.add_task(text, total=progress.total or None)
-        bars.update(drawn[progress.stage], completed=progress.done, total=progress.total or None)
+        bars.update(
+            drawn[progress.stage],
+            description=text,
+            completed=progress.done,
+            total=progress.total or None,
+        )
 
     with bars:
         yield show

@@ -129,7 +129,12 @@ def _pull(
 
 
 def pull_any(
-    repo: str, models_dir: Path, *, token: str | None = None, endpoint: str | None = None
+    repo: str,
+    models_dir: Path,
+    *,
+    token: str | None = None,
+    on_progress: OnProgress | None = None,
+    endpoint: str | None = None,
 ) -> Path:
     """The folder of any checkpoint in the diffusers layout, fetched by the same rules.
 
@@ -138,7 +143,7 @@ def pull_any(
     """
     repository, wanted = _ask(repo, token, endpoint, required=())
     offer = _offer(repository, wanted, models_dir)
-    gather(repository, offer, token=token, on_progress=None, endpoint=endpoint)
+    gather(repository, offer, token=token, on_progress=on_progress, endpoint=endpoint)
     return offer.folder
 
 

@@ -7,6 +7,7 @@ picture and dropped again, because the video networks need the memory next.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,12 @@ class PictureModel:
 
 
 def find(
-    name: str, *, models_dir: Path, allow_download: bool = False, token: str | None = None
+    name: str,
+    *,
+    models_dir: Path,
+    allow_download: bool = False,
+    token: str | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
 ) -> PictureModel:
     """The text-to-image checkpoint ``name``: a folder, one under the models folder, or ``org/name``.
 
@@ -61,6 +67,7 @@ def find(
         models_dir: the models folder.
         allow_download: fetch an ``org/name`` that is not here.
         token: the hub's.
+        on_progress: told of a download's bytes: so many here, so many in all, and the file.
 
     Raises:
         CheckpointUnknown: no folder and no repository of that name.
@@ -84,7 +91,7 @@ def find(
         )
     from svd_local.engine.download import pull_any
 
-    return PictureModel(name, pull_any(name, models_dir, token=token))
+    return PictureModel(name, pull_any(name, models_dir, token=token, on_progress=on_progress))
 
 
 def render(model: PictureModel, prompt: str, size: tuple[int, int], *, seed: int) -> Image:

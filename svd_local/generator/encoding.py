@@ -114,13 +114,13 @@ class _Take:
     def __init__(self, work: Work, frames: Frames, comment: str, staging: Staging) -> None:
         from svd_local.quality import QualityMeter
 
-        keyframes, plan = work.keyframes, work.plan
+        keyframe = frames.keyframe or next(iter(work.keyframes), None)
         self._work = work
         self._frames = frames
         self._comment = comment
         self._staging = staging
         self._meter: QualityMeter = QualityMeter(
-            keyframes[0].image if keyframes else None, moving=plan.kind == "generated"
+            None if keyframe is None else keyframe.image, moving=work.plan.kind == "generated"
         )
         self._first: Pixels | None = None
         self._done = self._told = 0

@@ -142,12 +142,13 @@ def publish_placeholder(
 def _draft(work: Work, frames: Frames) -> Clip:
     """What is known of the clip before its first frame is encoded: everything that changes pixels."""
     request, plan = work.request, work.plan
+    provenance = work.sources.provenance(plan, frames.ran)
     return Clip(
         kind=plan.kind,
         path=work.folder,
         tier=plan.tier,
         attempts=work.before,
-        parameters=plan.parameters,
+        parameters=provenance["parameters"],
         files=Files(),
         synthetic=plan.synthetic,
         checkpoint=plan.checkpoint,
@@ -156,7 +157,7 @@ def _draft(work: Work, frames: Frames) -> Clip:
         speed=plan.speed,
         seed=plan.parameters.get("seed"),
         corrections=plan.corrections,
-        fingerprint=request.fingerprint(work.sources.provenance(plan, frames.ran)),
+        fingerprint=request.fingerprint(provenance),
     )
 
 

@@ -31,13 +31,14 @@ class Sources:
 
         ``ran`` overrides the plan where it turned out differently.
         """
+        ran = ran or {}
         return {
             "sources": dict(self.digests),
             "tier": plan.tier,
-            "parameters": dict(plan.parameters),
+            "parameters": {name: ran.get(name, v) for name, v in plan.parameters.items()},
             "output_size": list(plan.output_size),
             **plan.fingerprint,
-            **(ran or {}),
+            **ran,
         }
 
 
@@ -60,6 +61,7 @@ def gather(request: ClipRequest, plan: Plan, settings: Settings, monitor: Monito
             models_dir=settings.models_dir,
             allow_download=settings.allow_download,
             token=settings.hub_token,
+            on_progress=monitor.downloading,
         )
     except CheckpointUnavailable as error:
         warning = f"the keyframe is an illustration: {error.message}. {error.hint}"

@@ -17,7 +17,7 @@ from svd_local.generator.seeds import draw_seed
 from svd_local.generator.sources import gather
 from svd_local.generator.turns import Place, Room, Turns, Underway
 from svd_local.generator.work import Beginning
-from svd_local.ladder import climb
+from svd_local.ladder import Breakers, climb
 from svd_local.request import ClipRequest
 from svd_local.result import Attempt, Clip, ProgressCallback
 from svd_local.settings import Settings
@@ -62,6 +62,7 @@ class VideoGenerator:
         self.tiers = tuple(tiers)
         self._here = Turns()
         self._elsewhere = {tier.id: Turns() for tier in self.tiers}
+        self._breakers = Breakers(self.tiers)
         self._encoders = Room(_ENCODERS)
         self._underway = Underway()
         self._catalog: Catalog | None = None
@@ -195,7 +196,7 @@ class VideoGenerator:
         place: Place,
     ) -> Clip:
         """One rung: plan, look in the catalog, then make the clip."""
-        plan = tier.plan(request)
+        plan = tier.plan(request, monitor)
         sources = gather(request, plan, self.settings, monitor)
         with ExitStack() as alone:
             if plan.parameters.get("seed", 0) is None:
@@ -219,6 +220,7 @@ class VideoGenerator:
         from svd_local.generator.finish import encoded
 
         plan, check = begin.plan, begin.monitor.check
+        self._breakers.check(tier)
         with ExitStack() as beyond, ExitStack() as turn:
             if begin.paints:
                 turn.enter_context(place.turn(check))
@@ -229,7 +231,9 @@ class VideoGenerator:
                 turn.enter_context(self._elsewhere[tier.id].take(check))
             elif not begin.paints:
                 turn.enter_context(place.turn(check))
-            frames = tier.generate(Job(work.request, plan, work.keyframes, work.monitor))
+            self._breakers.check(tier)  # again: others may have found it dead meanwhile
+            with self._breakers.watching(tier):
+                frames = tier.generate(Job(work.request, plan, work.keyframes, work.monitor))
             finishing = beyond.enter_context(encoded(work, frames, self._encoders))
             turn.close()
             return finishing.publish(catalog)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from svd_local.errors import Cancelled
 from svd_local.request import ClipRequest
 from svd_local.result import Correction, Kind, Memory, Progress, ProgressCallback, Timings
+from svd_local.tiers.policy import Policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +107,10 @@ class Monitor:
         except Exception as error:
             raise Cancelled(f"the progress callback raised {error!r}") from error
 
+    def downloading(self, done: int, total: int, file: str) -> None:
+        """Say how many bytes of a download are here, in whole megabytes. Raises as ``report``."""
+        self.report("download", done // 10**6, total // 10**6, note=file)
+
     def check(self) -> None:
         """Raise ``Cancelled`` where the caller asked to stop."""
         if self._cancelled is not None and self._cancelled():
@@ -152,11 +157,13 @@ class Frames:
     warnings: tuple[str, ...] = ()
     ran: Mapping[str, Any] = field(default_factory=dict)
     """What turned out differently from the plan and changes pixels, as a precision retried with;
-    overrides the plan's ``fingerprint``."""
+    overrides the plan's ``fingerprint``, and its parameters of the same name."""
     engine: str | None = None
     """The engine that ran, where it is not the planned one."""
     fps: float | None = None
     """Frames a second, where the service that made them chose others than the plan's."""
+    keyframe: Keyframe | None = None
+    """The picture they begin with, where the tier had it painted in place of the job's."""
     manifest: Mapping[str, Any] | None = None
     """How the frames came to be, for the manifest file beside the video, where the tier keeps one."""
 
@@ -182,6 +189,11 @@ class Tier(Protocol):
         """The name ``--tier`` takes."""
         ...
 
+    @property
+    def policy(self) -> Policy | None:
+        """How much trouble it puts up with; None where it asks nobody else."""
+        ...
+
     def availability(self, request: ClipRequest | None = None) -> Availability:
         """Whether it can be used here, cheaply: no model is loaded, nothing is sent.
 
@@ -189,12 +201,13 @@ class Tier(Protocol):
         """
         ...
 
-    def plan(self, request: ClipRequest) -> Plan:
-        """How it would make ``request``.
+    def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
+        """How it would make ``request``. ``monitor`` hears of what takes long, as a download.
 
         Raises:
             TierUnavailable: it cannot; the reason is ``availability``'s or the checkpoint's.
             InvalidRequest: no tier of this kind could.
+            Cancelled: the caller asked to stop.
         """
         ...
 

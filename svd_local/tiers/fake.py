@@ -23,6 +23,7 @@ from svd_local.errors import (
 )
 from svd_local.request import ClipRequest, Native, generated_parameters, output_size
 from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
+from svd_local.tiers.policy import Policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +61,7 @@ class FakeTier:
     """
 
     id = "fake"
+    policy: Policy | None = None
 
     def __init__(self, enabled: bool, seconds: float = 0.0, failures: str = "") -> None:
         self._enabled = enabled
@@ -74,7 +76,7 @@ class FakeTier:
             return Availability(True, f"enabled by {_ENABLE}")
         return Availability(False, "it makes up its frames, for tests", hint=f"Set {_ENABLE}=1.")
 
-    def plan(self, request: ClipRequest) -> Plan:
+    def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
         """As a small checkpoint would plan it: 14 frames of 256x144 unless asked otherwise.
 
         Raises:

@@ -1,47 +1,44 @@
-"""The Hugging Face tier: a picture goes to an inference provider, a video comes back."""
+"""The Hugging Face tier: a picture or words go to an inference provider, a video comes back."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
-import io
+import hashlib
 import os
 import time
 import urllib.parse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
+from svd_local.errors import RemoteFailed, TierBusy, TierUnavailable
 from svd_local.request import ClipRequest, Native, generated_parameters, output_size
 from svd_local.result import Correction
-from svd_local.tiers.base import Availability, Frames, Job, Plan
-from svd_local.tiers.remote.breaker import Breaker
-from svd_local.tiers.remote.call import Call, Over, supervise
+from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
+from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote.call import Call, supervise
 from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.gate import Gate
+from svd_local.tiers.remote.hub_work import HubWork, endpoint
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.policy import Policy
-from svd_local.tiers.remote.refusals import clean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from svd_local.keyframe.types import Keyframe
     from svd_local.tiers.remote.video import Video
 
-PROVIDERS = ("fal-ai", "together", "wavespeed")
-"""The providers through which the hub serves image-to-video."""
+T = TypeVar("T")
+
 POLICY = Policy(deadline_s=900.0, resend_dropped=False)
 """A job may take minutes in a queue, and each is paid for."""
 
-_TASK = "image-to-video"
+_PAINTING_S = 120.0
+"""Most seconds of a clip's deadline for the picture it begins with."""
 _HOSTS = ("huggingface.co", "*.huggingface.co")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _TRUE = frozenset({"1", "on", "yes", "true"})
-_SMALL_PICTURE = 44_000
-"""Bytes of a picture for Together, which takes 60 kB once they are written as text."""
-_LIBRARY_FAILS = (ValueError, RuntimeError, LookupError, TypeError, AttributeError, OSError)
-"""What the library raises where a provider's answer is not as it expects."""
 _ADVICE = {
     401: "Make a token at huggingface.co/settings/tokens and set HUGGING_FACE_TOKEN to it.",
     402: "The account's inference credit is used up: add some, or use another tier.",
@@ -52,20 +49,30 @@ _ADVICE = {
     422: "Leave out frames, steps or guidance: the model has bounds of its own for them.",
     429: "Too much was sent for this account: wait, or use another tier.",
 }
+_PAINTING_ADVICE = {
+    404: "Set SVD_LOCAL_HF_TEXT2IMAGE to a text-to-image model that a provider serves, or to none.",
+    410: "The provider has withdrawn the model: set SVD_LOCAL_HF_TEXT2IMAGE to another, or to none.",
+    422: "Set SVD_LOCAL_HF_TEXT2IMAGE to another model, or to none.",
+}
 
 
 class HuggingFaceTier:
     """Clips by ``huggingface_hub.InferenceClient.image_to_video``.
+
+    Words without a picture are painted there first, by ``text_to_image``, where ``text2image`` names
+    a model. If that fails for a cause that may pass, the composed illustration is sent instead.
 
     Args:
         token: the hub's, beginning with ``hf_``; None takes the hub's own login.
         consent_for_auto: whether ``auto`` may send pictures away; else only a request that names the
             tier does.
         model: repository of an image-to-video model.
-        provider: one of ``PROVIDERS``, or ``auto`` for the first of them that serves the model.
+        provider: one of ``hub_work.PROVIDERS``, or ``auto`` for the first that serves the model.
+        text2image: repository of a text-to-image model; None paints nothing.
         deadline_s: seconds for one clip, in place of the policy's.
         policy: its patience.
         route: host -> base URL to go to in its stead.
+        paces: folder in which processes agree on how often the service is asked.
     """
 
     id = "huggingface"
@@ -77,19 +84,21 @@ class HuggingFaceTier:
         model: str,
         provider: str = "auto",
         *,
+        text2image: str | None = None,
         deadline_s: float | None = None,
         policy: Policy = POLICY,
         route: Mapping[str, str] | None = None,
+        paces: Path | None = None,
     ) -> None:
         self._token = token
         self._consent = consent_for_auto
-        self.model, self.provider = model, provider
+        self.model, self.provider, self.text2image = model, provider, text2image
         self.policy = policy
         if deadline_s is not None:
             self.policy = dataclasses.replace(policy, deadline_s=deadline_s)
         self._route = dict(route or {})
-        self._pace = Pace()
-        self._breaker = Breaker("Hugging Face")
+        ledger = None if paces is None else paces / f"{self.id}.json"
+        self._pace = Pace(policy.interval_s, ledger)
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
         """Whether there is a token, and the consent to send pictures away. Nothing is sent."""
@@ -112,17 +121,16 @@ class HuggingFaceTier:
                 "Name --tier huggingface, or set HUGGING_FACE_TOKEN or SVD_LOCAL_ALLOW_REMOTE=1.",
             )
         return Availability(
-            True, f"sends the picture to {self.model} on Hugging Face", leaves_machine=True
+            True, f"sends picture and words to {self.model} on Hugging Face", leaves_machine=True
         )
 
-    def plan(self, request: ClipRequest) -> Plan:
+    def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
         """What will be asked for. What the request leaves open is the model's own affair, and how
         many frames of which size and rate come back is known only then: ``Frames`` says so.
         """
         may = self.availability(request)
         if not may.available:
             raise TierUnavailable(may.reason, hint=may.hint)
-        self._breaker.check()
         values, corrections = generated_parameters(request, Native())
         asked = {
             "frames": values.frames if request.frames is not None else None,
@@ -130,6 +138,7 @@ class HuggingFaceTier:
             "guidance": max(values.guidance) if request.guidance is not None else None,
         }
         size = (values.width, values.height)
+        painter = self.text2image if request.image is None and not request.images else None
         return Plan(
             tier=self.id,
             kind="generated",
@@ -137,13 +146,18 @@ class HuggingFaceTier:
             parameters={
                 "model": self.model,
                 "provider": self.provider,
+                "text2image": painter,
                 "prompt": request.prompt,
                 **asked,
                 "seed": request.seed,
                 "width": size[0],
                 "height": size[1],
             },
-            fingerprint={"model": self.model, "provider": self.provider},
+            fingerprint={
+                "model": self.model,
+                "provider": self.provider,
+                "text2image": painter,
+            },
             fps=values.fps,
             output_size=output_size(size, request.resolution),
             corrections=tuple(c for c in corrections if c.field != "duration")
@@ -154,7 +168,8 @@ class HuggingFaceTier:
         )
 
     def generate(self, job: Job) -> Frames:
-        """Send the picture, wait for the video, prove that it is one.
+        """Have the words painted where there is no picture, send it, wait for the video, prove that
+        it is one.
 
         Raises:
             TierBusy: throttled, loading, or no video before the deadline.
@@ -167,18 +182,19 @@ class HuggingFaceTier:
         token = self._find_token()
         if token is None or not job.keyframes:
             raise TierUnavailable("no Hugging Face token is set", hint="Set HUGGING_FACE_TOKEN.")
-        call = Call(self.policy.deadline_s)
-        notes = _Notes(job, call)
+        ends = time.monotonic() + self.policy.deadline_s
+        start = self._start(job, token)
+        call = Call(ends - time.monotonic())
 
-        def work() -> tuple[str, bytes]:
-            gate = self._gate(token)
-            with contextlib.closing(Door(call, self.policy, gate, self._pace)) as door:
-                return self._ask(door, token, job)
+        def work(door: Door) -> tuple[str, Video]:
+            hub = HubWork(door, token, self.provider)
+            made = hub.video(self.model, start.keyframe.image, job.plan.parameters)
+            return made.provider, proven(made.data, "Hugging Face", call.check)
 
-        with self._breaker.watching():
-            provider, data = supervise(call, work, job.monitor, self._late, notes.tick)
-            video = proven(data, "Hugging Face", job.monitor)
-        return self._frames(job, provider, video)
+        late = _late(f"made no video of {self.model}", self.policy.deadline_s)
+        gate = self._gate(token, _ADVICE)
+        provider, video = self._within(call, job, "denoise", gate, work, late)
+        return self._frames(job, provider, video, start)
 
     def close(self) -> None:
         """Nothing is held between clips."""
@@ -190,82 +206,60 @@ class HuggingFaceTier:
 
         return huggingface_hub.get_token()
 
-    def _gate(self, token: str) -> Gate:
-        hub = urllib.parse.urlsplit(_endpoint()).hostname or ""
+    def _gate(self, token: str, advice: Mapping[int, str]) -> Gate:
+        hub = urllib.parse.urlsplit(endpoint()).hostname or ""
         return Gate(
             who="Hugging Face",
             home=(*_HOSTS, hub),
             paths={hub: "/api/models/*"},
             authorization=f"Bearer {token}",
             downloads_from_anywhere=True,
-            advice=_ADVICE,
+            advice=advice,
             secrets=(token,),
             route=self._route,
         )
 
-    def _late(self) -> TierBusy:
-        return TierBusy(
-            f"Hugging Face made no video of {self.model} within {self.policy.deadline_s:g} s",
-            hint="Try again later, or use another tier.",
-        )
+    def _within(
+        self,
+        call: Call,
+        job: Job,
+        stage: str,
+        gate: Gate,
+        work: Callable[[Door], T],
+        late: TierBusy,
+    ) -> T:
+        """What ``work`` returns, done in the call's thread and time with a door of its own."""
 
-    def _ask(self, door: Door, token: str, job: Job) -> tuple[str, bytes]:
-        """The provider and what it sent. Runs in a thread; everything of the hub happens in here."""
-        from huggingface_hub import InferenceClient
+        def at_the_door() -> T:
+            with contextlib.closing(Door(call, self.policy, gate, self._pace)) as door:
+                return work(door)
 
-        from svd_local.tiers.remote.hub import through
-        from svd_local.tiers.remote.library import http_library
+        tick = _Notes(job.monitor, call, stage).tick
+        return supervise(call, at_the_door, job.monitor, lambda: late, tick)
 
-        provider = self._choose_provider(door)
-        asked = job.plan.parameters
-        picture = _picture(job.keyframes[0].image, provider)
+    def _start(self, job: Job, token: str) -> _Start:
+        """What the video is to begin with: the job's keyframe, or one painted from its words."""
+        drawn, model = job.keyframes[0], job.plan.parameters["text2image"]
+        if model is None or drawn.origin != "illustration" or job.request.prompt is None:
+            return _Start(drawn, None)
+        words, size, seed = job.request.prompt, job.plan.size, job.plan.parameters["seed"]
+        most_s = min(_PAINTING_S, self.policy.deadline_s / 2)
+        call, late = Call(most_s), _late(f"painted no picture with {model}", most_s)
+        gate = self._gate(token, {**_ADVICE, **_PAINTING_ADVICE})
         try:
-            with through(door):
-                client = InferenceClient(provider=provider, token=token)  # type: ignore[arg-type]
-                video = client.image_to_video(
-                    picture,
-                    model=self.model,
-                    prompt=asked["prompt"],
-                    num_frames=asked["frames"],
-                    num_inference_steps=asked["steps"],
-                    guidance_scale=asked["guidance"],
-                    seed=_seed(asked["seed"]),
-                )
-        except (SvdLocalError, Over):
-            raise
-        except TimeoutError as error:
-            raise TierBusy(
-                f"{provider} gave up: {clean(str(error), (token,))}", hint="Try again later."
-            ) from None
-        except (*_LIBRARY_FAILS, http_library().HTTPError) as error:
-            words = clean(f"{type(error).__name__}: {error}", (token,))
-            raise RemoteFailed(
-                f"{provider} made no video of {self.model}: {words}",
-                hint="Try again, or set SVD_LOCAL_HF_PROVIDER or SVD_LOCAL_HF_MODEL to another.",
-            ) from None
-        return provider, video
+            provider, image = self._within(
+                call,
+                job,
+                "keyframe",
+                gate,
+                lambda door: HubWork(door, token, self.provider).picture(model, words, size, seed),
+                late,
+            )
+        except (TierBusy, RemoteFailed) as error:
+            return _Start(drawn, None, f"the keyframe is an illustration: {error.message}")
+        return _Start(_painted(image, size), model, f"{provider} painted the words with {model}")
 
-    def _choose_provider(self, door: Door) -> str:
-        """The one that was set, or the first that serves the model's pictures as videos.
-
-        The library's own choice takes the model's first provider, whatever that provider makes of it.
-
-        Raises:
-            TierUnavailable: none does.
-        """
-        if self.provider != "auto":
-            return self.provider
-        route = f"{_endpoint()}/api/models/{self.model}?expand=inferenceProviderMapping"
-        document = door.json("GET", route)
-        found = document.get("inferenceProviderMapping") if isinstance(document, dict) else None
-        for name in _serving(found):
-            if name in PROVIDERS:
-                return name
-        raise TierUnavailable(
-            f"no provider of Hugging Face makes videos with {self.model}", hint=_ADVICE[404]
-        )
-
-    def _frames(self, job: Job, provider: str, video: Video) -> Frames:
+    def _frames(self, job: Job, provider: str, video: Video, start: _Start) -> Frames:
         """The video as frames, with what the service really made of the request."""
         asked, info = job.plan.parameters, video.info
         notes = [
@@ -281,53 +275,53 @@ class HuggingFaceTier:
             count=info.frames,
             width=width,
             height=height,
-            chunks=video,
-            warnings=("; ".join(notes),),
+            chunks=video.frames(job.monitor),
+            warnings=(*filter(None, [start.note]), "; ".join(notes)),
+            ran={} if start.model == asked["text2image"] else {"text2image": start.model},
             engine=provider,
             fps=info.fps,
+            keyframe=start.keyframe,
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Start:
+    """The picture a video begins with, the model that painted it, and what is to be said of it."""
+
+    keyframe: Keyframe
+    model: str | None
+    note: str = ""
 
 
 class _Notes:
     """Tells the caller twice a second what is being waited for."""
 
-    def __init__(self, job: Job, call: Call) -> None:
-        self._job, self._call, self._next = job, call, 0.0
+    def __init__(self, monitor: Monitor, call: Call, stage: str) -> None:
+        self._monitor, self._call, self._stage, self._next = monitor, call, stage, 0.0
 
     def tick(self) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + 0.5
-            self._job.monitor.report("denoise", note=self._call.note or "waiting for the service")
+            self._monitor.report(self._stage, note=self._call.note or "waiting for the service")
+
+
+def _late(what: str, seconds: float) -> TierBusy:
+    return TierBusy(
+        f"Hugging Face {what} within {seconds:g} s", hint="Try again later, or use another tier."
+    )
+
+
+def _painted(image: Image, size: tuple[int, int]) -> Keyframe:
+    from svd_local.keyframe.fit import fit
+    from svd_local.keyframe.types import Keyframe
+
+    fitted = fit(image, size)
+    return Keyframe(fitted, hashlib.sha256(fitted.tobytes()).hexdigest(), "text2image")
 
 
 def _away(reason: str, hint: str) -> Availability:
     return Availability(False, reason, hint, leaves_machine=True)
-
-
-def _endpoint() -> str:
-    """The hub's address, or that of the mirror which HF_ENDPOINT names, as the library takes it."""
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-def _serving(mapping: Any) -> list[str]:
-    """The providers in a model's mapping that make videos with it. It comes in two shapes."""
-    if isinstance(mapping, dict):
-        entries = [{**entry, "provider": name} for name, entry in mapping.items() if entry]
-    else:
-        entries = mapping if isinstance(mapping, list) else []
-    return [
-        str(entry.get("provider"))
-        for entry in entries
-        if entry.get("task") == _TASK and entry.get("status") != "error"
-    ]
-
-
-def _seed(seed: int | None) -> int | None:
-    """Services take seeds of 32 bits."""
-    return None if seed is None else seed % 2**32
 
 
 def _left_to_the_service(request: ClipRequest) -> tuple[Correction, ...]:
@@ -339,20 +333,3 @@ def _left_to_the_service(request: ClipRequest) -> tuple[Correction, ...]:
         for name in fields
         if getattr(request, name) is not None
     )
-
-
-def _picture(image: Image, provider: str) -> bytes | str:
-    """The keyframe as the provider takes it: a JPEG, which is what the library says it is."""
-    if provider != "together":
-        return _jpeg(image, 95)
-    for quality in (90, 75, 60, 45, 30):
-        data = _jpeg(image, quality)
-        if len(data) <= _SMALL_PICTURE:
-            break
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _jpeg(image: Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()

@@ -25,12 +25,13 @@ class ImageSequenceTier:
     """
 
     id = "image-sequence"
+    policy = None
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
         """Always there: it needs nothing but the processor."""
         return Availability(True, "works on every machine")
 
-    def plan(self, request: ClipRequest) -> Plan:
+    def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
         """Its pictures are wanted somewhat larger than the file, which the zoom uses up."""
         import PIL
 

@@ -31,7 +31,7 @@ from svd_local.request import (
     output_size,
 )
 from svd_local.result import Memory
-from svd_local.tiers.base import Availability, Frames, Job, Plan
+from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
 from svd_local.tiers.gpus import list_gpus, no_cuda
 from svd_local.tiers.one_at_a_time import OneAtATime
 from svd_local.tiers.reel import frames_of
@@ -59,6 +59,7 @@ class LocalTier:
     """
 
     id = "local"
+    policy = None
 
     def __init__(
         self,
@@ -107,13 +108,14 @@ class LocalTier:
             return Availability(False, missing, _CPU_HINT)
         return Availability(True, f"{have}, on {list_gpus()[0].name}")
 
-    def plan(self, request: ClipRequest) -> Plan:
+    def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
         """How it would make ``request``; where downloads are allowed, a missing checkpoint is pulled.
 
         Raises:
             InvalidRequest: a speed this version does not have, or too small a memory budget.
             TierUnavailable: no GPU, and the CPU was not asked for.
             CheckpointUnavailable: the checkpoint cannot be had.
+            Cancelled: asked for during the pull, which goes on from there the next time.
         """
         if request.speed not in SPEEDS:
             raise InvalidRequest(
@@ -124,7 +126,7 @@ class LocalTier:
         if request.checkpoint is not None:
             self.availability(request)  # what was named and cannot be had is the first thing to say
         device = _device(request)
-        checkpoint = self._checkpoint(request, pull=True)
+        checkpoint = self._checkpoint(request, pull=monitor or Monitor())
         require_whole(checkpoint)
         native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
         parameters, corrections = generated_parameters(request, native)
@@ -254,8 +256,10 @@ class LocalTier:
             session = self._session = Session(checkpoint, device)
         return session
 
-    def _checkpoint(self, request: ClipRequest | None, *, pull: bool = False) -> Checkpoint:
-        """The checkpoint a request runs on; with ``pull`` it is fetched where that is allowed.
+    def _checkpoint(
+        self, request: ClipRequest | None, *, pull: Monitor | None = None
+    ) -> Checkpoint:
+        """The checkpoint a request runs on; fetched where that is allowed and ``pull`` hears of it.
 
         One that the request names is not replaced by another tier: its absence does not fall through.
         """
@@ -265,12 +269,12 @@ class LocalTier:
             try:
                 return resolve(wanted, self._models_dir)
             except CheckpointUnavailable as error:
-                repo = self._repo_to_pull(error, wanted) if pull else None
-                if repo is None:
+                repo = None if pull is None else self._repo_to_pull(error, wanted)
+                if repo is None or pull is None:
                     raise
             from svd_local.engine.download import pull as fetch
 
-            fetch(repo, self._models_dir, token=self._token)
+            fetch(repo, self._models_dir, token=self._token, on_progress=pull.downloading)
             return resolve(wanted, self._models_dir)
         except CheckpointUnavailable as error:
             error.falls_through = error.falls_through and named is None

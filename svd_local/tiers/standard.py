@@ -13,6 +13,7 @@ from svd_local.tiers.webui import WebUITier
 
 def standard_tiers(settings: Settings) -> tuple[Tier, ...]:
     """Every tier that makes videos, set up from ``settings``, in the order of ``--tier auto``."""
+    paces = settings.media_dir / ".pace"
     return (
         LocalTier(
             models_dir=settings.models_dir,
@@ -26,10 +27,13 @@ def standard_tiers(settings: Settings) -> tuple[Tier, ...]:
             consent_for_auto=settings.remote_consent,
             model=settings.hf_model,
             provider=settings.hf_provider,
+            text2image=None if settings.text2image is not None else settings.hf_text2image,
+            paces=paces,
         ),
         WebUITier(
             url=settings.stable_diffusion_local_url,
             auth=settings.webui_auth,
+            paces=paces,
         ),
         ImageSequenceTier(),
         FakeTier(settings.enable_fake_tier, settings.fake_seconds, settings.fake_failures),

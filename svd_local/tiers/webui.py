@@ -6,16 +6,16 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svd_local.errors import RemoteFailed, TierUnavailable
+from svd_local.errors import RemoteFailed, TierBusy, TierUnavailable
 from svd_local.request import ClipRequest, Native, generated_parameters, output_size
 from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
 from svd_local.tiers.image_sequence import ImageSequenceTier
+from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.address import Address
-from svd_local.tiers.remote.breaker import Breaker
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.policy import Policy
 from svd_local.tiers.remote.webui_api import Server, WebUIApi
 from svd_local.tiers.remote.webui_work import ASKING, Way, Work
 
@@ -57,6 +57,7 @@ class WebUITier:
         auth: ``user:password`` for HTTP Basic.
         deadline_s: seconds for one clip, in place of the policy's.
         policy: its patience.
+        paces: folder in which processes agree on how often the server is asked.
     """
 
     id = "webui"
@@ -68,16 +69,18 @@ class WebUITier:
         *,
         deadline_s: float | None = None,
         policy: Policy = POLICY,
+        paces: Path | None = None,
     ) -> None:
         if deadline_s is not None:
             policy = dataclasses.replace(policy, deadline_s=deadline_s)
+        self.policy = policy
         self._set = url is not None
         self._address = None if url is None else Address.parse(url, auth)
         self._way: Way | None = None
         if self._address is not None:
-            self._way = Way(self._address.base, self._address.gate(_ADVICE), policy, Pace())
-        self._breaker = Breaker("the web UI")
-        self._known: tuple[float, Server] | None = None
+            pace = Pace(policy.interval_s, None if paces is None else paces / f"{self.id}.json")
+            self._way = Way(self._address.base, self._address.gate(_ADVICE), policy, pace)
+        self._known: tuple[float, Server | TierBusy] | None = None
         self._lacks_svd = False
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
@@ -100,19 +103,19 @@ class WebUITier:
             )
         return Availability(True, f"set to {address.shown}", leaves_machine=away)
 
-    def plan(self, request: ClipRequest) -> Plan:
+    def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
         """How the server that answers now would make it: its own frames, or stills animated here.
 
         Raises:
             TierUnavailable: none is set, none answers, or it is no web UI.
-            TierBusy: it does not answer in time, or failed several times just now.
+            TierBusy: it does not answer in time, or did not just now.
+            Cancelled: the caller asked to stop.
         """
         may = self.availability(request)
         way, address = self._way, self._address
         if not may.available or way is None or address is None:
             raise TierUnavailable(may.reason, hint=may.hint)
-        self._breaker.check()
-        server = self._server(way)
+        server = self._server(way, monitor or Monitor())
         warnings: tuple[str, ...] = ()
         if address.exposes_password:
             warnings = (f"the password for {address.shown} crosses the network unencrypted",)
@@ -133,10 +136,9 @@ class WebUITier:
         if self._way is None:
             raise TierUnavailable("no web UI is set", hint="Set STABLE_DIFFUSION_LOCAL_URL.")
         work = Work(self._way, job)
-        with self._breaker.watching():
-            if job.plan.kind == "animated-stills":
-                return _animated(job, work.stills())
-            images = work.frames()
+        if job.plan.kind == "animated-stills":
+            return _animated(job, work.stills())
+        images = work.frames()
         if len(images) > 1:
             return _frames(job, images)
         self._lacks_svd = True
@@ -149,13 +151,21 @@ class WebUITier:
         """Nothing is held between clips but what was found out about the server."""
         self._known = None
 
-    def _server(self, way: Way) -> Server:
-        """What answers, asked again after half a minute."""
-        if self._known is not None and time.monotonic() - self._known[0] < _REMEMBERED_S:
-            return self._known[1]
-        server = way.ask(ASKING, WebUIApi.detect, Monitor())
-        self._known = (time.monotonic(), server)
-        return server
+    def _server(self, way: Way, monitor: Monitor) -> Server:
+        """What answers, asked again after half a minute. That nothing does is remembered as long
+        where finding it out took time: every clip of a batch would wait for it again.
+        """
+        if self._known is None or time.monotonic() - self._known[0] >= _REMEMBERED_S:
+            found: Server | TierBusy
+            try:
+                found = way.ask(ASKING, WebUIApi.detect, monitor)
+            except TierBusy as busy:
+                found = busy
+            self._known = (time.monotonic(), found)
+        _, found = self._known
+        if isinstance(found, TierBusy):
+            raise TierBusy(found.message, hint=found.hint, retry_after_s=found.retry_after_s)
+        return found
 
 
 def _stills_plan(request: ClipRequest, server: Server, warnings: tuple[str, ...]) -> Plan:

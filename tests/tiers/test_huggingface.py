@@ -16,8 +16,9 @@ from servers.scripted import Scripted, serving
 from svd_local.errors import Cancelled, RemoteFailed, TierUnavailable
 from svd_local.request import ClipRequest
 from svd_local.tiers.base import Frames, Job, Monitor
-from svd_local.tiers.huggingface import PROVIDERS, HuggingFaceTier
-from svd_local.tiers.remote.policy import Policy
+from svd_local.tiers.huggingface import HuggingFaceTier
+from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote.hub_work import PROVIDERS
 
 TOKEN = "hf_canary0123456789"
 QUICK = Policy(deadline_s=5.0, tries=3, backoff_s=0.02, longest_wait_s=0.5, resend_dropped=False)

@@ -16,7 +16,7 @@ from servers.webui import SVD_SCRIPT, Kind, WebUI
 from svd_local.errors import RemoteFailed, TierUnavailable
 from svd_local.request import ClipRequest
 from svd_local.tiers.base import Frames, Job, Monitor
-from svd_local.tiers.remote.policy import Policy
+from svd_local.tiers.policy import Policy
 from svd_local.tiers.webui import WebUITier
 
 QUICK = Policy(deadline_s=10.0, tries=3, backoff_s=0.02, longest_wait_s=1.0)
@@ -252,7 +252,7 @@ class TestPassword:
 
         for url, warned in (("http://10.1.2.3", True), ("https://10.1.2.3", False)):
             tier = WebUITier(url, "user:secret")
-            monkeypatch.setattr(tier, "_server", lambda _: Server("Forge", "x"))
+            monkeypatch.setattr(tier, "_server", lambda *_: Server("Forge", "x"))
             warnings = tier.plan(ClipRequest(prompt="x")).warnings
             assert any("unencrypted" in warning for warning in warnings) is warned
             assert "secret" not in "".join(warnings)

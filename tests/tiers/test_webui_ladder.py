@@ -17,7 +17,7 @@ from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
 from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.image_sequence import ImageSequenceTier
-from svd_local.tiers.remote.policy import Policy
+from svd_local.tiers.policy import Policy
 from svd_local.tiers.webui import WebUITier
 
 TOKEN, PASSWORD = "hf_canary0123456789", "canary-password"
@@ -108,6 +108,32 @@ def test_a_named_tier_that_is_busy_leaves_a_placeholder(ladder: Ladder) -> None:
     assert clip["kind"] == "placeholder"
     assert clip["attempts"][0]["retry_after_s"] == 50
     assert list(ladder.media.rglob("*.mp4")) == []
+
+
+def test_a_dead_service_is_left_alone_but_what_it_made_is_still_found(ladder: Ladder) -> None:
+    post = "/fal-ai/vendor/motion"
+    made = ladder.make(seed=1, tier="huggingface")
+    ladder.hub.meet(post, troubles.status(500), always=True)
+    for seed in (2, 3, 4):
+        assert outcomes(ladder.make(seed=seed))[0] == ("huggingface", "failed")
+    asked = len(ladder.hub.asked(post))
+    clip = ladder.make(seed=5)
+    assert outcomes(clip) == [("huggingface", "busy"), ("webui", "ok")]
+    assert "3 times in a row" in clip["attempts"][0]["reason"]
+    assert clip["attempts"][0]["retry_after_s"] == pytest.approx(60, abs=3)
+    assert len(ladder.hub.asked(post)) == asked
+    again = ladder.make(seed=1)
+    assert (again["tier"], again["cached"], again["id"]) == ("huggingface", True, made["id"])
+
+
+def test_a_service_that_asks_for_a_pause_is_not_asked_before(ladder: Ladder) -> None:
+    post = "/fal-ai/vendor/motion"
+    ladder.hub.meet(post, troubles.status(429, retry_after="77"), always=True)
+    first, second = ladder.make(), ladder.make()
+    assert len(ladder.hub.asked(post)) == 1
+    assert first["attempts"][0]["retry_after_s"] == 77
+    assert second["attempts"][0]["retry_after_s"] == pytest.approx(76, abs=2)
+    assert "asked for a pause" in second["attempts"][0]["reason"]
 
 
 def test_nothing_that_is_written_holds_a_secret(ladder: Ladder) -> None:

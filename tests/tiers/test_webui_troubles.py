@@ -28,7 +28,7 @@ from svd_local.errors import (
 from svd_local.request import ClipRequest
 from svd_local.tiers import webui
 from svd_local.tiers.base import Job, Monitor
-from svd_local.tiers.remote.policy import Policy
+from svd_local.tiers.policy import Policy
 from svd_local.tiers.webui import WebUITier
 
 PATIENT = Policy(deadline_s=5.0, tries=3, backoff_s=0.02, longest_wait_s=1.0, max_bytes=4 << 20)

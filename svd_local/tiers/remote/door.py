@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
+from svd_local.tiers.policy import DROPPED, PASSING, Policy
 from svd_local.tiers.remote.call import Call
 from svd_local.tiers.remote.exchange import Exchanges
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.policy import DROPPED, PASSING, Policy
 from svd_local.tiers.remote.refusals import asked_wait, clean, loading_time, refusal
 
 _log = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ class Door:
             return self._dropped(error, harmless)
         status, headers, body = response.status_code, response.headers, response.content
         if 200 <= status < 300:
+            if not asks:
+                self._pace.heed(headers)
             return response
         gate = self.gate
         refused = refusal(gate.who, status, headers, body, advice=gate.advice, secrets=gate.secrets)

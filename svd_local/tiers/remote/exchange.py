@@ -6,10 +6,10 @@ import urllib.request
 from typing import Any
 
 from svd_local.errors import RemoteFailed
+from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.call import Call
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library, trust
-from svd_local.tiers.remote.policy import Policy
 
 _MOST_REDIRECTS = 5
 

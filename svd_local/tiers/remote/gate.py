@@ -47,7 +47,7 @@ class Gate:
             RemoteFailed: it may not go where it is addressed.
         """
         url = request.url
-        at_home = self._is_home(url.host)
+        at_home = self.is_home(url.host)
         if not fnmatch.fnmatchcase(url.path, self.paths.get(url.host, "*")):
             raise self._forbidden(url, f"for {url.path}")
         if url.scheme != "https" and not (at_home and url.scheme == "http" and self.plain_http):
@@ -67,7 +67,7 @@ class Gate:
         Raises:
             RemoteFailed: ``address`` is not a public one.
         """
-        if self._is_home(host) or host in self.route:
+        if self.is_home(host) or host in self.route:
             return
         if not ipaddress.ip_address(address.partition("%")[0]).is_global:
             raise RemoteFailed(
@@ -92,7 +92,8 @@ class Gate:
             hint="Pictures and credentials are not sent on: set the address to where it leads.",
         )
 
-    def _is_home(self, host: str) -> bool:
+    def is_home(self, host: str) -> bool:
+        """Whether ``host`` is the service itself, and not where it keeps files."""
         return any(fnmatch.fnmatchcase(host, pattern) for pattern in self.home)
 
     def _forbidden(self, url: Any, how: str) -> RemoteFailed:

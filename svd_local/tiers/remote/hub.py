@@ -12,24 +12,32 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
-from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.library import http_library
 
-_door: ContextVar[Door | None] = ContextVar("svd_local_door", default=None)
+
+class Way(Protocol):
+    """What hands requests on: a door, or one that looks at what comes back through it."""
+
+    def send(self, request: Any) -> Any:
+        """The answer to ``request``, of 2xx, read to its end."""
+        ...
+
+
+_way: ContextVar[Way | None] = ContextVar("svd_local_way", default=None)
 _installing = threading.Lock()
 
 
 @contextlib.contextmanager
-def through(door: Door) -> Iterator[None]:
-    """Inside, whatever this thread asks of the hub goes through ``door``."""
+def through(way: Way) -> Iterator[None]:
+    """Inside, whatever this thread asks of the hub goes through ``way``."""
     _install()
-    token = _door.set(door)
+    token = _way.set(way)
     try:
         yield
     finally:
-        _door.reset(token)
+        _way.reset(token)
 
 
 def _install() -> None:
@@ -70,14 +78,14 @@ def _switch() -> type[Any]:
             self._making = threading.Lock()
 
         def build_request(self, *args: Any, **kwargs: Any) -> Any:
-            if _door.get() is not None:
+            if _way.get() is not None:
                 return super().build_request(*args, **kwargs)
             return self._other().build_request(*args, **kwargs)
 
         def send(self, request: Any, **kwargs: Any) -> Any:
-            door = _door.get()
-            if door is not None:
-                return door.send(request)
+            way = _way.get()
+            if way is not None:
+                return way.send(request)
             return self._other().send(request, **kwargs)
 
         def close(self) -> None:

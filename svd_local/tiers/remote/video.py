@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,10 @@ class Video:
     is another one.
     """
 
-    def __init__(self, path: Path, info: VideoInfo, monitor: Monitor) -> None:
+    def __init__(self, path: Path, info: VideoInfo) -> None:
         self.info = info
         self.size = (info.width, info.height)
-        self._path, self._monitor = path, monitor
+        self._path = path
         self._remove = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
 
     def cut_to_shape(self, width: int, height: int) -> bool:
@@ -48,7 +48,7 @@ class Video:
         self.size = narrower if own > wanted else lower
         return True
 
-    def __iter__(self) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def frames(self, monitor: Monitor) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
         """uint8 arrays of shape (1, height, width, 3), RGB. Once: the file is gone afterwards.
 
         Raises:
@@ -59,21 +59,24 @@ class Video:
 
         width, height = self.size
         x, y = (self.info.width - width) // 2, (self.info.height - height) // 2
-        frames = decode_frames(self._path, check=self._monitor.check)
         try:
-            for done, frame in enumerate(frames, 1):
+            for done, frame in enumerate(decode_frames(self._path, check=monitor.check), 1):
                 yield frame[None, y : y + height, x : x + width]
-                self._monitor.report("decode", done, self.info.frames)
+                monitor.report("decode", done, self.info.frames)
         finally:
             self._remove()
 
 
-def proven(data: bytes, who: str, monitor: Monitor) -> Video:
+def proven(data: bytes, who: str, check: Callable[[], None]) -> Video:
     """``data``, decoded in full and found to be a video.
 
+    Args:
+        data: the bytes.
+        who: sent them.
+        check: called often meanwhile; what it raises ends the decoding.
+
     Raises:
-        RemoteFailed: it is none; ``who`` sent it.
-        Cancelled: the caller asked to stop.
+        RemoteFailed: it is none.
     """
     from svd_local.media.probe import probe
 
@@ -89,11 +92,11 @@ def proven(data: bytes, who: str, monitor: Monitor) -> Video:
         path = folder / "video"
         path.write_bytes(data)
         try:
-            info = probe(path, check=monitor.check)
+            info = probe(path, check=check)
         except MediaFailed as error:
             why = error.message.replace(str(path), "it")
             raise RemoteFailed(f"{who} sent a video that is none: {why}", hint=_HINT) from error
         if info.frames < 2:
             raise RemoteFailed(f"{who} sent a video of one frame", hint=_HINT)
         stack.pop_all()
-    return Video(path, info, monitor)
+    return Video(path, info)

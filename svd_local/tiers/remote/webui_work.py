@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from svd_local.errors import SvdLocalError, TierBusy
 from svd_local.tiers.base import Job, Monitor
+from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.call import Call, Over, supervise
 from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import trust
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.policy import Policy
 from svd_local.tiers.remote.webui_api import WebUIApi, as_base64, svd_arguments
 
 if TYPE_CHECKING:

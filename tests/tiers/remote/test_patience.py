@@ -1,19 +1,21 @@
-"""Deadlines, pauses, paces and breakers."""
+"""Deadlines, pauses and paces."""
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from svd_local.errors import Cancelled, RemoteFailed, TierBusy, TierUnavailable
+from svd_local.errors import Cancelled, RemoteFailed, TierBusy
 from svd_local.tiers.base import Monitor
-from svd_local.tiers.remote.breaker import Breaker
+from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote import pace as pace_module
 from svd_local.tiers.remote.call import Call, Over, supervise
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.policy import Policy
 
 
 def late() -> TierBusy:
@@ -138,6 +140,16 @@ class TestPace:
         assert caught.value.retry_after_s == pytest.approx(3600, abs=1)
         assert time.monotonic() - begun < 0.2
 
+    def test_a_used_up_quota_is_heeded_before_it_is_refused(self) -> None:
+        pace, begun = Pace(), time.monotonic()
+        pace.turn(Call(5))
+        pace.heed({"ratelimit": '"api";r=3;t=50'})
+        pace.turn(Call(5))
+        assert time.monotonic() - begun < 0.2
+        pace.heed({"ratelimit": '"api";r=0;t=50'})
+        with pytest.raises(TierBusy):
+            pace.turn(Call(5))
+
     def test_the_policy_header_gives_the_interval(self) -> None:
         pace = Pace()
         pace.slow_down({"ratelimit-policy": "q=100;w=10"}, 0.01)
@@ -147,40 +159,64 @@ class TestPace:
         assert time.monotonic() - begun >= 0.2
 
 
-class TestBreaker:
-    def fail(self, breaker: Breaker, error: Exception) -> None:
-        with pytest.raises(type(error)), breaker.watching():
-            raise error
+class TestPaceOfSeveralProcesses:
+    def test_who_is_never_throttled_never_sees_a_file(self, tmp_path: Path) -> None:
+        pace = Pace(ledger=tmp_path / "deep" / "it.json")
+        for _ in range(3):
+            pace.turn(Call(5))
+            pace.heed({"ratelimit": '"api";r=3;t=50'})
+        assert list(tmp_path.iterdir()) == []
 
-    def test_it_opens_after_failures_in_a_row_and_closes_again(self) -> None:
-        breaker = Breaker("it", failures=2, rest_s=0.1)
-        self.fail(breaker, RemoteFailed("x"))
-        with breaker.watching():
-            pass
-        self.fail(breaker, TierBusy("x"))
-        breaker.check()
-        self.fail(breaker, TierBusy("x"))
-        with pytest.raises(TierBusy, match="2 times in a row"):
-            breaker.check()
-        time.sleep(0.12)
-        breaker.check()
+    def test_what_one_learns_the_others_keep_to(self, tmp_path: Path) -> None:
+        one, other = (Pace(ledger=tmp_path / "deep" / "it.json") for _ in range(2))
+        other.turn(Call(5))
+        one.slow_down({}, 0.1)
+        begun = time.monotonic()
+        for pace in (one, other, one, other):
+            pace.turn(Call(5))
+        assert time.monotonic() - begun >= 0.4
 
-    def test_a_pause_the_service_asks_for_is_kept(self) -> None:
-        breaker = Breaker("it")
-        self.fail(breaker, TierBusy("x", retry_after_s=40))
+    def test_a_long_pause_is_kept_by_whoever_comes_next(self, tmp_path: Path) -> None:
+        Pace(ledger=tmp_path / "it.json").slow_down({}, 3600)
         with pytest.raises(TierBusy) as caught:
-            breaker.check()
-        assert caught.value.retry_after_s == pytest.approx(40, abs=1)
+            Pace(ledger=tmp_path / "it.json").turn(Call(5))
+        assert caught.value.retry_after_s == pytest.approx(3600, abs=1)
 
-    def test_no_pause_is_kept_for_ever(self) -> None:
-        breaker = Breaker("it")
-        self.fail(breaker, TierBusy("x", retry_after_s=10**6))
-        with pytest.raises(TierBusy) as caught:
-            breaker.check()
-        assert caught.value.retry_after_s == pytest.approx(600, abs=1)
+    def test_an_interval_is_forgotten_in_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "it.json"
+        Pace(ledger=path).slow_down({}, 5)
+        now = time.time()
+        monkeypatch.setattr(pace_module.time, "time", lambda: now + 3600)
+        begun = time.monotonic()
+        for _ in range(3):
+            Pace(ledger=path).turn(Call(5))
+        assert time.monotonic() - begun < 0.5
 
-    @pytest.mark.parametrize("error", [TierUnavailable("401"), Cancelled("stop")])
-    def test_what_says_nothing_of_its_health_does_not_count(self, error: Exception) -> None:
-        breaker = Breaker("it", failures=1)
-        self.fail(breaker, error)
-        breaker.check()
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "[]",
+            "{}",
+            '{"next": "x"}',
+            '{"next": 9e99, "interval": 9, "learned": 9, "written": 9e99}',
+        ],
+    )
+    def test_a_ledger_that_makes_no_sense_holds_nobody_up(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "it.json"
+        path.write_text(text)
+        begun = time.monotonic()
+        Pace(ledger=path).turn(Call(5))
+        assert time.monotonic() - begun < 0.5
+        assert json.loads(path.read_text())["interval"] == 0
+
+    def test_a_folder_that_cannot_be_written_leaves_each_its_own_pace(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        pace = Pace(ledger=tmp_path / "file" / "it.json")
+        pace.slow_down({}, 0.05)
+        begun = time.monotonic()
+        for _ in range(3):
+            pace.turn(Call(5))
+        assert time.monotonic() - begun >= 0.15

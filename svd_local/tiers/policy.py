@@ -1,4 +1,8 @@
-"""How much trouble a remote tier puts up with, declared in one place per tier."""
+"""How much trouble is put up with, declared as data, one value a tier.
+
+Two engines run it and know no tier by name: the door (``tiers/remote``) whatever concerns one exchange,
+since a whole clip tried again would be paid for again; the ladder whatever concerns the next clip.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ DROPPED = frozenset({502, 504})
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One tier's patience. Seconds and bytes.
+
+    A batch would wait out the deadline of a dead service for each of its clips: after ``failures``
+    clips in a row that it failed, the ladder passes the tier over for ``rest_s``.
 
     A wait the server asks for (``Retry-After``, a rate limit, a loading model) is kept in full
     where it is at most ``longest_wait_s`` and ends before the deadline; a longer one ends the call
@@ -34,6 +41,15 @@ class Policy:
     resend_dropped: bool = True
     """Whether work is sent again after a connection that broke once it was sent, so that it may have
     been begun. Off where each beginning is paid for; what only asks is always sent again."""
+
+    interval_s: float = 0.0
+    """Least time between two requests that start work, until the service says what it allows."""
+    failures: int = 3
+    """Clips it may fail in a row before the ladder leaves it alone."""
+    rest_s: float = 60.0
+    """How long that is, where the service names no time of its own."""
+    longest_rest_s: float = 600.0
+    """Most that a service's own time counts for."""
 
     def backoff(self, tried: int) -> float:
         """Seconds to wait after the ``tried``-th try, drawn between half and all of the bound, so that
