@@ -7,6 +7,7 @@ answer (or all of them, with ``always=True``). Every request is kept in ``server
 from __future__ import annotations
 
 import fnmatch
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -91,14 +92,15 @@ class Exchange:
 class Scripted:
     """The server. Use ``serving``."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, certificate: ssl.SSLContext | None = None) -> None:
         self.dialect = dialect
+        self._scheme = "http" if certificate is None else "https"
         self.seen: list[Seen] = []
         self.closing = threading.Event()
         self.open_connections = 0
         self._lock = threading.Lock()
         self._troubles: list[tuple[str, Trouble, bool]] = []
-        self._http = _Server(("127.0.0.1", 0), _handler(self))
+        self._http = _Server(("127.0.0.1", 0), _handler(self, certificate))
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
@@ -106,7 +108,11 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return self._http.server_port
 
     def meet(self, path: str, *troubles: Trouble, always: bool = False) -> None:
         """Answer the next requests whose path matches (``*`` allowed) with these, in order."""
@@ -153,10 +159,20 @@ class _Server(ThreadingHTTPServer):
         """A client that has gone is nothing to report."""
 
 
-def _handler(server: Scripted) -> type[BaseHTTPRequestHandler]:
+def _handler(server: Scripted, certificate: ssl.SSLContext | None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # head and body are two writes, as in servers that stream
+
+        def setup(self) -> None:
+            if certificate is not None:  # the handshake in the connection's own thread
+                self.request = certificate.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            if certificate is not None:
+                self.request.close()
 
         def handle(self) -> None:
             server.counted(+1)
@@ -192,8 +208,9 @@ def _handler(server: Scripted) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serving(dialect: Dialect) -> Iterator[Scripted]:
-    server = Scripted(dialect)
+def serving(dialect: Dialect, certificate: ssl.SSLContext | None = None) -> Iterator[Scripted]:
+    """A server for the time of the block; with a ``certificate`` it speaks https."""
+    server = Scripted(dialect, certificate)
     try:
         yield server
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
@@ -118,9 +119,22 @@ class Door:
         )
 
     def _unconnected(self, error: Exception) -> _Trouble:
-        """Nobody there: tried again, since a server may be starting; then it is not available."""
+        """Nobody there: tried again, since a server may be starting; then it is not available. A
+        certificate that is not trusted will not be the next time.
+        """
         self.call.check()
         reason = clean(str(error), self.gate.secrets) or type(error).__name__
+        if (distrust := _distrust(error)) is not None:
+            why = clean(distrust, self.gate.secrets)
+            return _Trouble(
+                TierUnavailable(
+                    f"{self.gate.who} cannot be trusted: {why}",
+                    hint="Check the address. If its certificate is of an authority of your own, "
+                    "set SSL_CERT_FILE to that one's certificate.",
+                ),
+                again=False,
+                why="not trusted",
+            )
         return _Trouble(
             TierUnavailable(
                 f"{self.gate.who} cannot be reached: {reason}",
@@ -155,3 +169,12 @@ class Door:
         _log.info("%s", self.call.note)
         self.call.pause(wait)
         self.call.note = ""
+
+
+def _distrust(error: BaseException | None) -> str | None:
+    """Why the server's certificate was refused; None where something else is the matter."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return str(error.verify_message or error)
+        error = error.__cause__ or error.__context__
+    return None

@@ -79,13 +79,14 @@ class Gate:
         """Agree to go on from ``request`` to ``target``, a redirect's URL.
 
         Raises:
-            TierUnavailable: what was sent, or the credentials, would go elsewhere.
+            TierUnavailable: what was sent, or the credentials, would go elsewhere, or what was
+                encrypted would go on in the open.
         """
         asks = request.method in ("GET", "HEAD")
-        if asks and not any(name in request.headers for name in _CREDENTIALS):
-            return
+        bare = not any(name in request.headers for name in _CREDENTIALS)
         same = (request.url.scheme, request.url.host, request.url.port)
-        if asks and same == (target.scheme, target.host, target.port):
+        as_safe = target.scheme == "https" or request.url.scheme == "http"
+        if asks and as_safe and (bare or same == (target.scheme, target.host, target.port)):
             return
         raise TierUnavailable(
             f"{self.who} sends requests on to {target.scheme}://{target.host}",

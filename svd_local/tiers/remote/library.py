@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import ssl
 from typing import Any
+
+from svd_local.errors import TierUnavailable
 
 
 @functools.cache
@@ -22,6 +25,18 @@ def http_library() -> Any:
 
 @functools.cache
 def trust() -> ssl.SSLContext:
-    """Certificates are verified, always. Made once: reading them takes a tenth of a second."""
-    context: ssl.SSLContext = http_library().create_ssl_context()
+    """Certificates are verified, always: against the system's, or those SSL_CERT_FILE names. Made once,
+    since reading them takes a tenth of a second.
+
+    Raises:
+        TierUnavailable: those it names cannot be read.
+    """
+    try:
+        context: ssl.SSLContext = http_library().create_ssl_context()
+    except OSError as error:
+        named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's"
+        raise TierUnavailable(
+            f"the certificates to trust cannot be read from {named}: {error}",
+            hint="Set SSL_CERT_FILE to a file of PEM certificates, or unset it.",
+        ) from None
     return context
