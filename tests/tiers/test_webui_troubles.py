@@ -67,18 +67,6 @@ def _our_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("svd-local")]
 
 
-@pytest.mark.parametrize("trouble", [troubles.hang, troubles.drip, troubles.slow(3)])
-def test_silence_ends_with_the_deadline(
-    trouble: Trouble, make_job: JobMaker, stopwatch: Any
-) -> None:
-    with stopwatch:
-        error, tries = failure(trouble, make_job, QUICK)
-    assert isinstance(error, TierBusy)
-    assert f"within {DEADLINE_S:g} s" in error.message
-    assert tries == 1
-    assert stopwatch.seconds < DEADLINE_S + 1
-
-
 @pytest.mark.parametrize("route", ["options", "version", "scripts"])
 def test_a_look_at_a_silent_server_is_short(
     route: str, stopwatch: Any, monkeypatch: pytest.MonkeyPatch

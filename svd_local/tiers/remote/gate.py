@@ -80,13 +80,19 @@ class Gate:
 
         Raises:
             TierUnavailable: what was sent, or the credentials, would go elsewhere, or what was
-                encrypted would go on in the open.
+                encrypted would go on in the open, or another host would have the credentials used.
         """
         asks = request.method in ("GET", "HEAD")
         bare = not any(name in request.headers for name in _CREDENTIALS)
         same = (request.url.scheme, request.url.host, request.url.port)
         as_safe = target.scheme == "https" or request.url.scheme == "http"
-        if asks and as_safe and (bare or same == (target.scheme, target.host, target.port)):
+        lent = self.is_home(target.host) and not self.is_home(request.url.host)
+        if (
+            asks
+            and as_safe
+            and not lent
+            and (bare or same == (target.scheme, target.host, target.port))
+        ):
             return
         raise TierUnavailable(
             f"{self.who} sends requests on to {target.scheme}://{target.host}",

@@ -102,6 +102,24 @@ def test_redirects_with_credentials(method: str, to: str, allowed: bool) -> None
         GATE.follow(asked, target)
 
 
+@pytest.mark.parametrize(
+    ("to", "allowed"),
+    [
+        ("https://other.example/y", True),
+        ("http://files.example/y", False),
+        ("https://home.example/api/models/x", False),
+    ],
+)
+def test_redirects_of_a_download(to: str, allowed: bool) -> None:
+    """Nobody but the service itself has the credentials used."""
+    asked, target = request("GET", "https://files.example/x"), http_library().URL(to)
+    if allowed:
+        GATE.follow(asked, target)
+        return
+    with pytest.raises(TierUnavailable, match="sends requests on"):
+        GATE.follow(asked, target)
+
+
 def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(GATE)
     address = Address.parse("http://host", "user:secret")
