@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from servers import troubles
-from servers.scripted import Answer, Exchange, Trouble, serving
+from servers.scripted import Trouble, serving
 from servers.webui import WebUI
 
 from svd_local.errors import (
@@ -239,27 +239,6 @@ def test_an_interrupt_that_hangs_does_not_hold_up_leaving(
         with stopwatch, pytest.raises(Cancelled):
             tier.generate(job)
     assert stopwatch.seconds < 1.2
-
-
-def test_a_batch_keeps_to_what_the_server_allows(make_job: JobMaker) -> None:
-    """One picture in 0.1 s; the first refusal teaches the pace, and no clip is lost."""
-    allowed_at = [0.0]
-
-    def throttled(exchange: Exchange) -> None:
-        now = time.monotonic()
-        if now < allowed_at[0]:
-            exchange.send(Answer(429, b"{}", headers={"retry-after": "0.1"}))
-            return
-        allowed_at[0] = now + 0.1
-        exchange.send(exchange.usual())
-
-    with serving(WebUI()) as server:
-        tier = WebUITier(server.url, policy=PATIENT)
-        server.meet(WORK, throttled, always=True)
-        job = make_job(tier, image=None, duration=1.0)
-        for _ in range(20):
-            assert tier.generate(job).count == 24
-        assert 20 <= len(server.asked(WORK)) <= 22
 
 
 def test_the_password_is_never_told(make_job: JobMaker, caplog: pytest.LogCaptureFixture) -> None:
