@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from svd_local import errors
 from svd_local.settings import Settings, variable_of
+from svd_local.tiers import huggingface, webui
+from svd_local.tiers.policy import DROPPED, PASSING
+from svd_local.tiers.remote.refusals import refusal
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,6 +45,54 @@ def test_the_file_map_is_the_tree() -> None:
         if path.name[0] not in "_." and path.name != "py.typed"
     }
     assert {path for path in mapped if path.startswith("svd_local/")} == package | {"svd_local/"}
+
+
+def _rows(section: str, head: str) -> list[list[str]]:
+    """The cells of the table whose first line is ``head``."""
+    lines = section.split(f"\n{head}\n")[1].splitlines()[1:]
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table]
+
+
+def _kinds(kind: type[errors.SvdLocalError]) -> list[type[errors.SvdLocalError]]:
+    ours = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    return [one for child in ours for one in (child, *_kinds(child))]
+
+
+def test_the_table_of_errors_is_the_tree() -> None:
+    head = "| error | what happened | with `--tier auto` | exit status |"
+    rows = _rows(_section("When something goes wrong"), head)
+    assert sorted((row[0], row[2], row[3]) for row in rows) == sorted(
+        (f"`{kind.code}`", "next tier" if kind.falls_through else "stops", str(kind.exit_status))
+        for kind in _kinds(errors.SvdLocalError)
+    )
+
+
+def test_the_table_of_a_services_answers_is_what_is_done() -> None:
+    rows = _rows(_section("When something goes wrong"), "| the service | tried again | then |")
+    numbers: set[int] = set()
+    for what, again, then in rows:
+        for status in map(int, re.findall(r"\b\d{3}\b", what)):
+            error = refusal("it", status, {}, b"", advice={}, secrets=())
+            assert then == f"`{error.code}`"
+            assert again.startswith("yes") is (status in PASSING)
+            assert ("paid for" in again) is (status in DROPPED)
+            numbers.add(status)
+    assert numbers >= PASSING | {400, 401, 402, 403, 404, 410, 422, 500}
+
+
+def test_the_figures_of_patience_are_the_tiers() -> None:
+    text = " ".join(_section("When something goes wrong").split())
+    hub, web = huggingface.POLICY, webui.POLICY
+    for said in (
+        f"{hub.deadline_s / 60:g} minutes for `huggingface`, {web.deadline_s / 60:g} for `webui`",
+        f"up to {hub.longest_wait_s / 60:g} minutes",
+        f"({hub.longest_rest_s / 60:g} minutes at most)",
+    ):
+        assert said in text
+    assert (hub.failures, web.failures, hub.rest_s, web.rest_s) == (3, 3, 60, 60)
+    assert hub.longest_wait_s == web.longest_wait_s
+    assert not hub.resend_dropped
 
 
 def _commands() -> list[list[str]]:
