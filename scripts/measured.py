@@ -35,6 +35,18 @@ def overhead(result: dict[str, Any]) -> Row:
     return what, f"{added['median']:.2f} s a clip ({added['min']:.2f} to {added['max']:.2f})"
 
 
+def remote(result: dict[str, Any]) -> Row:
+    what = (
+        "what a remote tier adds to the bare exchange with a loopback server, opening, scaling and "
+        f"encoding apart (median of {result['runs']})"
+    )
+    figures = "; ".join(
+        f"{name} {1000 * one['added_s']['median']:.0f} ms a clip"
+        for name, one in result["services"].items()
+    )
+    return what, figures
+
+
 def image_sequence(result: dict[str, Any]) -> Row:
     what = (
         "a 4 s zoom at 1080p and 24 fps, from a picture to the MP4, against MoviePy "
@@ -80,6 +92,7 @@ def manifest(result: dict[str, Any]) -> Row:
 TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
     "startup.json": startup,
     "overhead.json": overhead,
+    "remote.json": remote,
     "image_sequence.json": image_sequence,
     "flops.json": flops,
     "manifest.json": manifest,

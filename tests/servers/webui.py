@@ -95,11 +95,11 @@ class WebUI:
         finally:
             self._began = None
         size, seed = (asked["width"], asked["height"]), asked["seed"]
-        images = [self._encoded(size, seed, number) for number in range(count + self.extra)]
+        images = [self.encoded(size, seed, number) for number in range(count + self.extra)]
         info = json.dumps({"seed": seed, "all_seeds": [seed]})
         return _json({"images": images, "parameters": {}, "info": info})
 
-    def _encoded(self, size: tuple[int, int], seed: int, number: int) -> str:
+    def encoded(self, size: tuple[int, int], seed: int, number: int) -> str:
         buffer = io.BytesIO()
         colour = (seed * 40 % 256, number * 9 % 256, 120)
         Image.new("RGB", size, colour).save(buffer, self.picture)

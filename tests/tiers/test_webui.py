@@ -117,7 +117,7 @@ def test_a_script_that_is_listed_but_did_not_run(make_job: JobMaker, read: Reade
 
 
 def test_fewer_frames_than_asked_for_are_told(make_job: JobMaker, read: Reader) -> None:
-    picture = WebUI()._encoded((128, 72), 1, 1)
+    picture = WebUI().encoded((128, 72), 1, 1)
     with serving(WebUI("sdnext")) as server:
         server.meet("/sdapi/v1/img2img", troubles.says({"images": [picture] * 5, "info": "{}"}))
         tier = WebUITier(server.url, policy=QUICK)
@@ -127,7 +127,7 @@ def test_fewer_frames_than_asked_for_are_told(make_job: JobMaker, read: Reader) 
 
 
 def test_a_data_url_is_a_picture_too(make_job: JobMaker, read: Reader) -> None:
-    picture = "data:image/png;base64," + WebUI()._encoded((128, 72), 1, 1)
+    picture = "data:image/png;base64," + WebUI().encoded((128, 72), 1, 1)
     with serving(WebUI()) as server:
         server.meet("/sdapi/v1/txt2img", troubles.says({"images": [picture], "info": "{}"}))
         tier = WebUITier(server.url, policy=QUICK)

@@ -83,10 +83,11 @@ class Work:
     def _paint_stills(self, api: WebUIApi) -> list[Image]:
         count = int(self._asked["pictures"])
         pictures = [self._first(api, count)]
+        init = as_base64(self._sized(pictures[0])) if count > 1 else ""
         for number in range(1, count):
             asked = {
                 **self._painting_parameters(number),
-                "init_images": [as_base64(self._sized(pictures[0]))],
+                "init_images": [init],
                 "denoising_strength": self._asked["strength"],
             }
             pictures.append(
