@@ -68,12 +68,18 @@ def pull_model(
     """Fetch what is needed of a checkpoint; size and licence are shown first. Goes on where it stopped."""
     with ending(json_output):
         from svd_local.cli.progress import download_display
+        from svd_local.engine.aliases import PUBLISHED, by_repo
         from svd_local.engine.download import pull
 
         settings = load_settings()
+        published = PUBLISHED.get(name) or by_repo(name)
+        if published is not None:  # told even where the hub cannot be asked
+            _show_licence(published.licence, published.licence_url)
 
         def agree(offer: Offer) -> None:
             _show(offer)
+            if published is None:
+                _show_licence(offer.licence, offer.licence_url)
             interactive = sys.stdin.isatty() and not json_output
             if interactive and not yes and offer.missing_bytes and not typer.confirm("Fetch it?"):
                 raise Cancelled("nothing was fetched")
@@ -151,5 +157,8 @@ def _show(offer: Offer) -> None:
     say(
         f"{offer.repo} at {offer.commit[:12]}: {len(offer.files)} files, {gigabytes:.2f} GB to fetch"
     )
-    say(f"licence: {offer.licence or 'none given'} ({offer.licence_url})")
     say(f"into {offer.folder}")
+
+
+def _show_licence(licence: str | None, url: str) -> None:
+    say(f"licence: {licence or 'none given'} ({url})")

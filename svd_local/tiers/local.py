@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.aliases import DEFAULT_ORDER
 from svd_local.engine.blueprint import blueprint_of
@@ -35,6 +35,9 @@ from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
 from svd_local.tiers.gpus import list_gpus, no_cuda
 from svd_local.tiers.one_at_a_time import OneAtATime
 from svd_local.tiers.reel import frames_of
+
+if TYPE_CHECKING:
+    from svd_local.engine.download import Offer
 
 DEFAULT_ENGINE: Engine = "fused"
 SPEEDS = ("exact",)
@@ -274,7 +277,13 @@ class LocalTier:
                     raise
             from svd_local.engine.download import pull as fetch
 
-            fetch(repo, self._models_dir, token=self._token, on_progress=pull.downloading)
+            fetch(
+                repo,
+                self._models_dir,
+                token=self._token,
+                on_offer=lambda offer: _tell(pull, offer),
+                on_progress=pull.downloading,
+            )
             return resolve(wanted, self._models_dir)
         except CheckpointUnavailable as error:
             error.falls_through = error.falls_through and named is None
@@ -311,6 +320,12 @@ class LocalTier:
                 budget=budget,
                 allow_approximate=request.allow_approximate,
             )
+
+
+def _tell(monitor: Monitor, offer: Offer) -> None:
+    """Say what a clip is about to download, and under which licence."""
+    licence = f"{offer.repo}, licence: {offer.licence or 'none given'} ({offer.licence_url})"
+    monitor.downloading(offer.total_bytes - offer.missing_bytes, offer.total_bytes, licence)
 
 
 def _device(request: ClipRequest) -> str:

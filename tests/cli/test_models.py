@@ -125,6 +125,15 @@ def test_a_frame_count_that_had_to_be_assumed_is_noted(
     assert 'unless svd_mine.svd_local.json says {"frames": 14}' in capfd.readouterr().out
 
 
+def test_the_licence_is_told_even_where_the_hub_cannot_be_asked(
+    models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["models", "pull", "svd-xt"]) == 3
+    told = capfd.readouterr().err
+    assert "licence: Stability AI terms" in told
+    assert "LICENSE.md" in told
+
+
 def test_for_people(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "list"]) == 0
     assert "svd-xt" in capfd.readouterr().out

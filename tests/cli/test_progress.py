@@ -57,6 +57,22 @@ def test_a_terminal_shows_the_stage_the_step_and_the_tier() -> None:
     assert "7/25" in shown
 
 
+def test_a_terminal_shows_what_is_being_waited_for() -> None:
+    shown = _on_a_terminal(
+        "import time\n"
+        "from svd_local.cli.progress import progress_display\n"
+        "from svd_local.result import Progress\n"
+        "with progress_display() as report:\n"
+        "    report(Progress('denoise', tier='webui'))\n"
+        "    report(Progress('denoise', tier='webui', note='the model is loading'))\n"
+        "    time.sleep(0.3)\n"
+        "    report(Progress('download', 1, 4, tier='local', note='[weights]'))\n"
+    )
+    assert "(the model is loading)" in shown
+    assert "local downloading, MB ([weights])" in shown
+    assert "1/4" in shown
+
+
 def test_a_download_shows_bytes_and_file() -> None:
     shown = _on_a_terminal(
         "from svd_local.cli.progress import download_display\n"

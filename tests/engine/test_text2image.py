@@ -142,7 +142,11 @@ def test_what_is_not_here_is_fetched_only_with_leave(
 ) -> None:
     asked = []
 
-    def fetch(repo: str, models_dir: Path, *, token: str | None) -> Path:
+    def heard(done: int, total: int, file: str) -> None:
+        """Told of bytes."""
+
+    def fetch(repo: str, models_dir: Path, *, token: str | None, on_progress: object) -> Path:
+        assert on_progress is heard
         asked.append((repo, token))
         return models_dir / "org--painter"
 
@@ -154,7 +158,9 @@ def test_what_is_not_here_is_fetched_only_with_leave(
     with pytest.raises(CheckpointUnknown):
         find("no such thing", models_dir=tmp_path, allow_download=True)
 
-    found = find("org/painter", models_dir=tmp_path, allow_download=True, token="secret")
+    found = find(
+        "org/painter", models_dir=tmp_path, allow_download=True, token="secret", on_progress=heard
+    )
 
     assert asked == [("org/painter", "secret")]
     assert found.path == tmp_path / "org--painter"

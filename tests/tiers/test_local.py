@@ -1,4 +1,6 @@
 import dataclasses
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,18 +253,47 @@ def test_with_leave_a_missing_checkpoint_is_pulled(
 
     asked: list[tuple[str, str | None]] = []
 
-    def fetch(name: str, models_dir: Path, *, token: str | None) -> None:
+    def fetch(
+        name: str,
+        models_dir: Path,
+        *,
+        token: str | None,
+        on_offer: Callable[[Any], None],
+        on_progress: Callable[[int, int, str], None],
+    ) -> None:
         asked.append((name, token))
+        offer = types.SimpleNamespace(
+            repo="org/svd", licence="some-terms", licence_url="https://licence.example"
+        )
+        offer.total_bytes = offer.missing_bytes = 5_000_000
+        on_offer(offer)
+        on_progress(2_000_000, 5_000_000, "unet.safetensors")
         shutil.copytree(tiny_models / "tiny-svd", models_dir / name)
 
     monkeypatch.setattr(download, "pull", fetch)
     tier = LocalTier(models_dir=tmp_path, allow_download=True, token="secret")
 
+    heard: list[Progress] = []
     assert tier.availability(ClipRequest(prompt="x")).available
-    plan = tier.plan(ClipRequest(prompt="x", checkpoint="svd"))
+    plan = tier.plan(ClipRequest(prompt="x", checkpoint="svd"), Monitor(heard.append))
 
     assert asked == [("svd", "secret")]
     assert plan.checkpoint == "svd"
+    assert [(p.stage, p.done, p.total) for p in heard] == [("download", 0, 5), ("download", 2, 5)]
+    assert "some-terms" in heard[0].note
+    assert heard[1].note == "unet.safetensors"
+
+
+def test_a_pull_for_a_clip_can_be_cancelled(
+    tmp_path: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any, on_progress: Callable[[int, int, str], None], **__: Any) -> None:
+        on_progress(1, 2, "unet.safetensors")
+
+    monkeypatch.setattr(download, "pull", fetch)
+    tier = LocalTier(models_dir=tmp_path, allow_download=True)
+    with pytest.raises(Cancelled):
+        tier.plan(ClipRequest(prompt="x", checkpoint="svd"), Monitor(cancelled=lambda: True))
 
 
 @pytest.mark.parametrize(("named", "falls_through"), [("svd-xt-1.1", False), (None, True)])
