@@ -72,9 +72,9 @@ class Settings(BaseSettings):
     hf_token: SecretStr | None = Field(None, validation_alias=_named("HF_TOKEN"))
     """The hub's own token: for downloads, and for ``--tier huggingface`` when named."""
     stable_diffusion_local_url: str | None = Field(
-        None, validation_alias=_named("STABLE_DIFFUSION_LOCAL_URL")
+        None, repr=False, validation_alias=_named("STABLE_DIFFUSION_LOCAL_URL")
     )
-    """Base URL of an A1111-style server."""
+    """Base URL of an A1111-style server; a user name and password may stand in it."""
     stable_diffusion_local_auth: SecretStr | None = Field(
         None, validation_alias=_named("STABLE_DIFFUSION_LOCAL_AUTH")
     )

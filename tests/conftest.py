@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from svd_local.settings import Settings, variable_of
@@ -48,3 +49,21 @@ def nothing_left(tmp_path: Path) -> Iterator[Path]:
     yield media
     left = [path for path in media.rglob("*") if path.is_file()]
     assert [path for path in left if not path.name.startswith("catalog.sqlite3")] == []
+
+
+@pytest.fixture(scope="session")
+def service_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MP4 of 9 frames of 128x72 at 16 a second."""
+    from svd_local.media.encode import encode_video, encoder_settings
+
+    path = tmp_path_factory.mktemp("service") / "video.mp4"
+    frames = (np.full((1, 72, 128, 3), 20 * n, np.uint8) for n in range(9))
+    encode_video(
+        frames,
+        source_size=(128, 72),
+        output_size=(128, 72),
+        fps=16,
+        target=path,
+        settings=encoder_settings("fast"),
+    )
+    return path.read_bytes()

@@ -175,13 +175,16 @@ class HuggingFaceTier:
             TierBusy: throttled, loading, or no video before the deadline.
             TierUnavailable: token, credit, licence or model are not what the service wants.
             RemoteFailed: it failed, or what came back is no video.
+            MediaFailed: this machine could not look at a video; nothing was sent.
             Cancelled: the caller asked to stop. A job the provider has begun goes on there.
         """
+        from svd_local.media import ffmpeg
         from svd_local.tiers.remote.video import proven
 
         token = self._find_token()
         if token is None or not job.keyframes:
             raise TierUnavailable("no Hugging Face token is set", hint="Set HUGGING_FACE_TOKEN.")
+        ffmpeg.version()  # raises where it does not run: found out before anything is paid for
         ends = time.monotonic() + self.policy.deadline_s
         start = self._start(job, token)
         call = Call(ends - time.monotonic())
@@ -189,7 +192,7 @@ class HuggingFaceTier:
         def work(door: Door) -> tuple[str, Video]:
             hub = HubWork(door, token, self.provider)
             made = hub.video(self.model, start.keyframe.image, job.plan.parameters)
-            return made.provider, proven(made.data, "Hugging Face", call.check)
+            return made.provider, proven(made.data, gate.who, gate.secrets, call.check)
 
         late = _late(f"made no video of {self.model}", self.policy.deadline_s)
         gate = self._gate(token, _ADVICE)

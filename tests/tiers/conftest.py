@@ -17,24 +17,6 @@ from svd_local.tiers.base import Frames, Job, Monitor, Tier
 from svd_local.tiers.local import LocalTier
 
 
-@pytest.fixture(scope="session")
-def service_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An MP4 of 9 frames of 128x72 at 16 a second."""
-    from svd_local.media.encode import encode_video, encoder_settings
-
-    path = tmp_path_factory.mktemp("service") / "video.mp4"
-    frames = (np.full((1, 72, 128, 3), 20 * n, np.uint8) for n in range(9))
-    encode_video(
-        frames,
-        source_size=(128, 72),
-        output_size=(128, 72),
-        fps=16,
-        target=path,
-        settings=encoder_settings("fast"),
-    )
-    return path.read_bytes()
-
-
 @pytest.fixture
 def make_job() -> Callable[..., Job]:
     """``make_job(tier, **request fields)``: the job a generator would give the tier."""

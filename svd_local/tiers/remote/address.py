@@ -60,8 +60,10 @@ class Address:
         if self.auth is not None:
             coded = base64.b64encode(self.auth.encode()).decode("ascii")
             authorization = f"Basic {coded}"
-            password = self.auth.partition(":")[2]
-            secrets = tuple(filter(None, (self.auth, coded, password)))
+            user, _, password = self.auth.partition(":")
+            as_in_urls = (urllib.parse.quote(password, safe=safe) for safe in ("", "/", "@/"))
+            forms = (self.auth, coded, password, f"{user}:{password}", *as_in_urls)
+            secrets = tuple(dict.fromkeys(filter(None, forms)))
         return Gate(
             who=f"the web UI at {self.shown}",
             home=(self.host,),

@@ -9,7 +9,7 @@ from svd_local.errors import RemoteFailed
 from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.call import Call
 from svd_local.tiers.remote.gate import Gate
-from svd_local.tiers.remote.library import http_library, trust
+from svd_local.tiers.remote.library import http_library, trust, unlogged
 
 _MOST_REDIRECTS = 5
 
@@ -17,8 +17,8 @@ _MOST_REDIRECTS = 5
 class Exchanges:
     """Sends requests as they are: nothing is tried again and no status is judged.
 
-    It uses the library's transports directly. The clients above them log whole URLs, and a URL may be
-    a signed one, that is, a key.
+    It uses the library's transports directly, and keeps headers out of their logs. The clients above
+    them log whole URLs, and a URL may be a signed one, that is, a key.
     """
 
     def __init__(self, call: Call, policy: Policy, gate: Gate) -> None:
@@ -56,11 +56,12 @@ class Exchanges:
         self._call.check()
         self._gate.admit(request)
         outward = self._outward(request)
-        response = self._transport(outward.url).handle_request(outward)
-        try:
-            body = self._read(response)
-        finally:
-            response.close()
+        with unlogged():
+            response = self._transport(outward.url).handle_request(outward)
+            try:
+                body = self._read(response)
+            finally:
+                response.close()
         return http_library().Response(
             response.status_code,
             headers=[(k, v) for k, v in response.headers.raw if k.lower() not in _OF_THE_BODY],

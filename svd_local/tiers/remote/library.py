@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import logging
 import os
 import ssl
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from svd_local.errors import TierUnavailable
@@ -21,6 +25,33 @@ def http_library() -> Any:
 
     base = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
     return importlib.import_module(base.__module__.partition(".")[0])
+
+
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Inside, in this thread, the library does not log headers: at DEBUG it writes out every answer's,
+    a redirect's among them, which may name a signed address.
+    """
+    _keep_headers_out_of_logs()
+    before, _quiet.on = getattr(_quiet, "on", False), True
+    try:
+        yield
+    finally:
+        _quiet.on = before
+
+
+_quiet = threading.local()
+
+
+@functools.cache
+def _keep_headers_out_of_logs() -> None:
+    core = http_library().__name__.replace("httpx", "httpcore")
+    for protocol in ("http11", "http2", "proxy", "socks"):
+        logging.getLogger(f"{core}.{protocol}").addFilter(_without_headers)
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    return not (getattr(_quiet, "on", False) and "headers" in record.getMessage())
 
 
 @functools.cache

@@ -60,7 +60,9 @@ class PictureTaker:
             return open_picture(self._data)
         except ImageRejected as error:
             words = self._data[:1] in (b"<", b"{", b"[")
-            said = server_words(self._data[:4096]) if words else error.message
+            said = error.message
+            if words:
+                said = server_words(self._data[:4096], self._door.gate.secrets)
             raise RemoteFailed(f"{who} sent a picture that is none: {said}", hint=_HINT) from None
 
     def _take_from(self, body: bytes) -> bytes:

@@ -17,6 +17,8 @@ _MASK = "***"
 _LONGEST = 7 * 86400.0
 _RATE = re.compile(r"r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)")
 _QUOTA = re.compile(r"q\s*=\s*(\d+).*?w\s*=\s*(\d+)")
+_USER = re.compile(r"//[^\s/@]*@")
+_QUERY = re.compile(r"(\w://[^\s?\"'<>]*)\?[^\s\"'<>]*")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _UNUSABLE = frozenset({401, 402, 403, 404, 405, 407, 410, 451})
 """The service cannot be used as it is set up: key, credit, licence, address, model."""
@@ -101,9 +103,12 @@ def server_words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
 
 
 def clean(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """``text`` on one line, short, without control characters and without the secrets."""
+    """``text`` on one line, short, without control characters and without the secrets: those given, and
+    what may be one in an address, its query or its user name and password.
+    """
     for secret in secrets:
         text = text.replace(secret, _MASK)
+    text = _QUERY.sub(rf"\1?{_MASK}", _USER.sub(rf"//{_MASK}@", text))
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 

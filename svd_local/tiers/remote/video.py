@@ -67,30 +67,36 @@ class Video:
             self._remove()
 
 
-def proven(data: bytes, who: str, check: Callable[[], None]) -> Video:
+def proven(data: bytes, who: str, secrets: tuple[str, ...], check: Callable[[], None]) -> Video:
     """``data``, decoded in full and found to be a video.
 
     Args:
         data: the bytes.
         who: sent them.
+        secrets: what is not repeated of them.
         check: called often meanwhile; what it raises ends the decoding.
 
     Raises:
         RemoteFailed: it is none.
+        StorageFailed: there is no room to look at it.
     """
+    from svd_local.media.files import storage_error, write
     from svd_local.media.probe import probe
 
     if data[4:8] != b"ftyp" and data[:4] != _EBML:
-        said = server_words(data[:4096]) if data[:1] in (b"{", b"<", b"[") else ""
+        said = server_words(data[:4096], secrets) if data[:1] in (b"{", b"<", b"[") else ""
         raise RemoteFailed(
             f"{who} sent {len(data)} bytes that are no video" + (f": {said}" if said else ""),
             hint=_HINT,
         )
-    folder = Path(tempfile.mkdtemp(prefix="svd_local-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="svd_local-"))
+    except OSError as error:
+        raise storage_error(error, Path(tempfile.gettempdir())) from error
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         path = folder / "video"
-        path.write_bytes(data)
+        write(path, data)
         try:
             info = probe(path, check=check)
         except MediaFailed as error:

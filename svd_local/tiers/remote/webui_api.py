@@ -70,7 +70,7 @@ class WebUIApi:
         document = self._ask("POST", route, {**asked, "send_images": True, "save_images": False})
         images = document.get("images") if isinstance(document, dict) else None
         if not isinstance(images, list) or not images:
-            said = _trouble(document)
+            said = _trouble(document, self._door.gate.secrets)
             raise RemoteFailed(
                 f"{self._door.gate.who} answered {route} without a picture"
                 + (f": {said}" if said else ""),
@@ -163,8 +163,8 @@ def svd_arguments(
     ]
 
 
-def _trouble(document: Any) -> str:
+def _trouble(document: Any, secrets: tuple[str, ...]) -> str:
     if not isinstance(document, dict):
         return ""
     said = {key: document[key] for key in ("error", "detail", "errors") if document.get(key)}
-    return server_words(json.dumps(said).encode()) if said else ""
+    return server_words(json.dumps(said).encode(), secrets) if said else ""

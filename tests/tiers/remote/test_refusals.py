@@ -101,6 +101,19 @@ def test_a_secret_is_never_repeated(document: object) -> None:
     assert secret not in server_words(body, (secret,))
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("expired: https://a.example/b?sig=1&x=2 sorry", "expired: https://a.example/b?*** sorry"),
+        ("<a href='https://a.example/b?sig=1'>", "<a href='https://a.example/b?***'>"),
+        ("http://user:word@a.example/", "http://***@a.example/"),
+        ("why? 1//2 and a/b@c?", "why? 1//2 and a/b@c?"),
+    ],
+)
+def test_what_may_be_a_key_in_an_address_is_not_repeated(said: str, told: str) -> None:
+    assert clean(said) == told
+
+
 def test_deep_nesting_is_no_way_to_crash() -> None:
     assert server_words(b'{"error":' * 100_000).startswith('{"error"')
 
