@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +89,15 @@ SVG = (
 TRAPS = {
     "ffconcat": "ffconcat version 1.0\nfile '{victim}'\n",
     "hls": HLS,
+    "hls, concat protocol": HLS.replace("{victim}", "concat:{victim}|{victim}"),
+    "hls, subfile protocol": HLS.replace("{victim}", "subfile,,start,0,end,0,,:{victim}"),
+    "hls, file protocol": HLS.replace("{victim}", "file://{victim}"),
+    "hls, data": HLS.replace("{victim}", "data:video/mp4;base64,AAAAIGZ0eXBpc29t"),
+    "hls, key": HLS.replace("#EXTINF", '#EXT-X-KEY:METHOD=AES-128,URI="{victim}"\n#EXTINF'),
+    "hls, map": HLS.replace("#EXTINF", '#EXT-X-MAP:URI="{victim}"\n#EXTINF'),
+    "hls behind a container's first bytes": "\0\0\0\x18ftypisom" + HLS,
+    "playlist": "{victim}\n",
+    "imf": '<AssetMap xmlns="http://www.smpte-ra.org/schemas/429-9/2007/AM"><Path>{victim}</Path></AssetMap>',
     "dash": DASH,
     "sdp": SDP,
     "svg": SVG,
@@ -113,6 +123,34 @@ def test_scripts_named_as_videos_play_nothing(
         read(upload)
     assert "no other kind of file" in caught.value.hint
     assert list(temporary_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["upload.zip", "upload.mp4"])
+def test_a_playlist_in_an_archive_plays_nothing(clip: Path, tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim.mp4"
+    victim.write_bytes(clip.read_bytes())
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:  # stored: the text stands there as it is
+        archive.writestr("playlist.mp4", HLS.format(victim=victim))
+        archive.write(clip, "clip.mp4")
+    with pytest.raises(MediaFailed):
+        probe(tmp_path / name)
+
+
+def test_a_movie_that_refers_to_another_file_does_not_open_it(clip: Path, tmp_path: Path) -> None:
+    """QuickTime's data references: the samples of a track may lie in a file that it names."""
+    data = clip.read_bytes()
+    own = b"\0\0\0\x0curl \0\0\0\x01"
+    assert data.count(own) >= 1
+    victim = tmp_path / "victim.mp4"
+    victim.write_bytes(data)
+    upload = tmp_path / "upload.mp4"
+    # The flag "the samples are in this file" taken away, and this file's own samples too.
+    samples = data.index(b"mdat")
+    upload.write_bytes(
+        data[:samples].replace(own, own[:-1] + b"\0") + b"mdat" + bytes(len(data) - samples - 4)
+    )
+    with pytest.raises(MediaFailed):
+        probe(upload)
 
 
 def test_the_traps_are_real(clip: Path, tmp_path: Path) -> None:

@@ -288,7 +288,23 @@ def test_half_a_video_is_none(hub: Scripted, make_job: JobMaker, temp_files: Pat
 class TestWhereItMayGo:
     @pytest.mark.parametrize(
         "result",
-        ["http://files.example.com/result.mp4", "ftp://files.example.com/x", "/etc/passwd"],
+        [
+            "http://files.example.com/result.mp4",
+            "ftp://files.example.com/x",
+            "file:///etc/hostname",
+            "/etc/passwd",
+            "data:video/mp4;base64,AAAAIGZ0eXBpc29t",
+            "concat:/etc/hostname|/etc/hosts",
+            "subfile,,start,0,end,9,,:/etc/hostname",
+            "https://",
+            "https://user:word@/x",
+            "https:files.example.com",
+            "https://[::1/x",
+            f"https://{'a' * 70}.example/x",
+            "https://a..b/x",
+            "https://\u2024/x",
+            "",
+        ],
     )
     def test_results_are_fetched_over_https_only(
         self, hub: Scripted, make_job: JobMaker, result: str
@@ -296,6 +312,14 @@ class TestWhereItMayGo:
         hub.dialect.result = result  # type: ignore[attr-defined]
         assert isinstance(failure(hub, make_job), RemoteFailed)
         assert hub.asked(FILE) == []
+
+    def test_a_host_of_files_that_cannot_be_reached_is_named(
+        self, hub: Scripted, make_job: JobMaker
+    ) -> None:
+        hub.dialect.result = "https://127.0.0.1:1/result.mp4?key=secret"  # type: ignore[attr-defined]
+        error = failure(hub, make_job)
+        assert isinstance(error, TierUnavailable)
+        assert "127.0.0.1, where Hugging Face leads, cannot be reached" in error.message
 
     def test_a_result_in_the_users_own_network_is_not_fetched(
         self, hub: Scripted, make_job: JobMaker

@@ -58,6 +58,8 @@ TABLE: dict[str, tuple[Trouble, Outcome, Outcome, Outcome, Outcome]] = {
     "drops": (troubles.drop, "busy", "busy", "busy", "busy"),
     "cuts off": (troubles.cut, "busy", "busy", "busy", "busy"),
     "redirects": (_ELSEWHERE, "unavailable", "unavailable", "unavailable", "unavailable"),
+    "redirects to no address": (troubles.redirect("https://[::1/x"), *["failed"] * 4),
+    "redirects to nowhere": (troubles.redirect(""), *["failed"] * 4),
     "answers HTML": (troubles.web_page, "failed", "failed", "failed", "failed"),
     "truncates JSON": (troubles.truncated, "failed", "failed", "failed", "failed"),
     "sends bad base64": (

@@ -97,7 +97,7 @@ class Door:
         try:
             response = self._exchanges.send(request)
         except (library.ConnectError, library.ConnectTimeout) as error:
-            return self._unconnected(error)
+            return self._unconnected(request.url.host, error)
         except library.TransportError as error:
             return self._dropped(error, harmless)
         status, headers, body = response.status_code, response.headers, response.content
@@ -118,17 +118,20 @@ class Door:
             loading=loading,
         )
 
-    def _unconnected(self, error: Exception) -> _Trouble:
+    def _unconnected(self, host: str, error: Exception) -> _Trouble:
         """Nobody there: tried again, since a server may be starting; then it is not available. A
         certificate that is not trusted will not be the next time.
         """
         self.call.check()
         reason = clean(str(error), self.gate.secrets) or type(error).__name__
+        who = self.gate.who
+        if not self.gate.is_home(host):
+            who = f"{clean(host)}, where {who} leads,"
         if (distrust := _distrust(error)) is not None:
             why = clean(distrust, self.gate.secrets)
             return _Trouble(
                 TierUnavailable(
-                    f"{self.gate.who} cannot be trusted: {why}",
+                    f"{who} cannot be trusted: {why}",
                     hint="Check the address. If its certificate is of an authority of your own, "
                     "set SSL_CERT_FILE to that one's certificate.",
                 ),
@@ -137,7 +140,7 @@ class Door:
             )
         return _Trouble(
             TierUnavailable(
-                f"{self.gate.who} cannot be reached: {reason}",
+                f"{who} cannot be reached: {reason}",
                 hint="Check that it runs, its address, and the network.",
             ),
             again=True,

@@ -40,6 +40,16 @@ class Exchanges:
             Over: the call ended.
             TransportError: the library's: not connected, dropped, timed out.
         """
+        try:
+            return self._followed(request)
+        except (http_library().InvalidURL, UnicodeError):  # also of a name that no host can have
+            raise RemoteFailed(
+                f"{self._gate.who} named an address that is none",
+                hint="Use another provider or tier.",
+            ) from None
+
+    def _followed(self, request: Any) -> Any:
+        """The answer to ``request`` after all redirects."""
         for _ in range(_MOST_REDIRECTS):
             response = self._once(request)
             target = response.headers.get("location")

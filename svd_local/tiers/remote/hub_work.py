@@ -103,7 +103,7 @@ class HubWork:
             raise TierBusy(
                 f"{provider} gave up: {clean(str(error), (self.token,))}", hint="Try again later."
             ) from None
-        except (*_LIBRARY_FAILS, http_library().HTTPError) as error:
+        except (*_LIBRARY_FAILS, http_library().HTTPError, http_library().InvalidURL) as error:
             words = clean(f"{type(error).__name__}: {error}", (self.token,))
             raise RemoteFailed(
                 f"{provider} made nothing with {model}: {words}",
