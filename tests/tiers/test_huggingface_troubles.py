@@ -17,7 +17,6 @@ from servers.hub import FILES, HUB, MODEL, ROUTER, Hub
 from servers.scripted import Scripted, Trouble, serving
 
 from svd_local.errors import (
-    Cancelled,
     RemoteFailed,
     SvdLocalError,
     TierBusy,
@@ -348,24 +347,6 @@ class TestWhereItMayGo:
     def test_a_circle_ends(self, hub: Scripted, make_job: JobMaker) -> None:
         hub.meet(FILE, troubles.redirect(f"https://{FILES}/result.mp4"), always=True)
         assert "in a circle" in failure(hub, make_job).message
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [troubles.hang, troubles.status(429, retry_after="0.35"), troubles.drip],
-    ids=["hang", "throttled", "drip"],
-)
-def test_cancel_works_at_once_and_waiting_burns_nothing(
-    hub: Scripted, make_job: JobMaker, stopwatch: Any, trouble: Trouble
-) -> None:
-    hub.meet(POST, trouble, always=True)
-    at = time.monotonic() + 0.3
-    monitor = Monitor(cancelled=lambda: time.monotonic() > at)
-    with stopwatch:
-        error = failure(hub, make_job, dataclasses.replace(PATIENT, tries=50), monitor)
-    assert isinstance(error, Cancelled)
-    assert stopwatch.seconds < 0.6
-    assert stopwatch.cpu_s < 0.25
 
 
 def test_nobody_listening(make_job: JobMaker, service_video: bytes) -> None:
