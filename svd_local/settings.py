@@ -121,13 +121,13 @@ class Settings(BaseSettings):
     def hub_token(self) -> str | None:
         """The token for downloads from the hub, where one is set here."""
         token = self.hugging_face_token or self.hf_token
-        return None if token is None else token.get_secret_value()
+        return None if token is None else token.get_secret_value().strip()
 
     @property
     def webui_auth(self) -> str | None:
         """``user:password`` of the A1111-style server, where one is set."""
         auth = self.stable_diffusion_local_auth
-        return None if auth is None else auth.get_secret_value()
+        return None if auth is None else auth.get_secret_value().rstrip("\r\n")
 
     @field_validator("vram_budget", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.call import Call, supervise
 from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.gate import Gate
-from svd_local.tiers.remote.hub_work import HubWork, endpoint
+from svd_local.tiers.remote.hub_work import PROVIDERS, HubWork, endpoint
 from svd_local.tiers.remote.pace import Pace
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _PAINTING_S = 120.0
 _HOSTS = ("huggingface.co", "*.huggingface.co")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _TRUE = frozenset({"1", "on", "yes", "true"})
+_TOKEN = re.compile(r"hf_[!-~]+")
+_MODEL = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _ADVICE = {
     401: "Make a token at huggingface.co/settings/tokens and set HUGGING_FACE_TOKEN to it.",
     402: "The account's inference credit is used up: add some, or use another tier.",
@@ -109,11 +112,13 @@ class HuggingFaceTier:
         token = self._find_token()
         if token is None:
             return _away("no Hugging Face token is set", "Set HUGGING_FACE_TOKEN to one.")
-        if not token.startswith("hf_"):
+        if not _TOKEN.fullmatch(token):
             return _away(
                 "the token is none of Hugging Face's, which begin with hf_",
                 "Set HUGGING_FACE_TOKEN to a token from huggingface.co/settings/tokens.",
             )
+        if (wrong := self._wrongly_set()) is not None:
+            return wrong
         named = request is not None and request.tier == self.id
         if not (named or self._consent):
             return _away(
@@ -208,6 +213,23 @@ class HuggingFaceTier:
         import huggingface_hub
 
         return huggingface_hub.get_token()
+
+    def _wrongly_set(self) -> Availability | None:
+        """What of the settings cannot work, whatever the service says."""
+        if self.provider not in ("auto", *PROVIDERS):
+            return _away(
+                f"{self.provider} makes no videos of pictures",
+                f"Set SVD_LOCAL_HF_PROVIDER to one of auto, {', '.join(PROVIDERS)}.",
+            )
+        models = {"SVD_LOCAL_HF_MODEL": self.model, "SVD_LOCAL_HF_TEXT2IMAGE": self.text2image}
+        for setting, model in models.items():
+            if model is not None and not _MODEL.fullmatch(model):
+                return _away(
+                    f"{model[:120]!r} is no model of Hugging Face", f"Set {setting} to an org/name."
+                )
+        if not os.environ.get("HF_ENDPOINT", "https://").startswith("https://"):
+            return _away("HF_ENDPOINT is no https address", "Correct or unset HF_ENDPOINT.")
+        return None
 
     def _gate(self, token: str, advice: Mapping[int, str]) -> Gate:
         hub = urllib.parse.urlsplit(endpoint()).hostname or ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 POLICY = Policy(deadline_s=600.0, tries=3, connect_s=5.0)
 
 _REMEMBERED_S = 30.0
+_ROUTE = re.compile(r"/(sdapi(/.*)?|docs)/?(#.*)?$")
 _STRENGTH = 0.35
 """Denoising strength of a variation: the same picture, a little later."""
 _MOST_PICTURES = 3
@@ -75,7 +77,7 @@ class WebUITier:
             policy = dataclasses.replace(policy, deadline_s=deadline_s)
         self.policy = policy
         self._set = url is not None
-        self._address = None if url is None else Address.parse(url, auth)
+        self._address = None if url is None else Address.parse(_without_route(url), auth)
         self._way: Way | None = None
         if self._address is not None:
             pace = Pace(policy.interval_s, None if paces is None else paces / f"{self.id}.json")
@@ -166,6 +168,11 @@ class WebUITier:
         if isinstance(found, TierBusy):
             raise TierBusy(found.message, hint=found.hint, retry_after_s=found.retry_after_s)
         return found
+
+
+def _without_route(url: str) -> str:
+    """The base of an address that was copied with a route of the API, or with its documentation's."""
+    return _ROUTE.sub("", url.strip())
 
 
 def _stills_plan(request: ClipRequest, server: Server, warnings: tuple[str, ...]) -> Plan:

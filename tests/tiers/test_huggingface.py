@@ -270,6 +270,34 @@ class TestAvailability:
         with pytest.raises(TierUnavailable):
             self.tier("sk-secret-key").plan(ClipRequest(prompt="x"))
 
+    @pytest.mark.parametrize("token", ["hf_", "hf_a b", "hf_ä", "hf_a\nb", "Bearer hf_a"])
+    def test_what_is_no_token(self, token: str) -> None:
+        assert not self.tier(token).availability().available
+
+    @pytest.mark.parametrize(
+        ("fields", "setting"),
+        [
+            ({"provider": "replicate"}, "SVD_LOCAL_HF_PROVIDER"),
+            ({"model": "https://mine.endpoints.example"}, "SVD_LOCAL_HF_MODEL"),
+            ({"model": "noname"}, "SVD_LOCAL_HF_MODEL"),
+            ({"model": "../../x y"}, "SVD_LOCAL_HF_MODEL"),
+            ({"text2image": "a/b/c"}, "SVD_LOCAL_HF_TEXT2IMAGE"),
+        ],
+    )
+    def test_settings_that_cannot_work_are_told_before_anything_is_sent(
+        self, fields: dict[str, str], setting: str
+    ) -> None:
+        tier = HuggingFaceTier(
+            **{"token": TOKEN, "consent_for_auto": True, "model": MODEL, **fields}
+        )  # type: ignore[arg-type]
+        may = tier.availability()
+        assert not may.available
+        assert setting in may.hint
+
+    def test_an_endpoint_without_encryption(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example")
+        assert "HF_ENDPOINT" in self.tier().availability().reason
+
     @pytest.mark.parametrize("value", ["1", "ON", "true"])
     def test_offline(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         monkeypatch.setenv("HF_HUB_OFFLINE", value)

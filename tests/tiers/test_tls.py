@@ -108,8 +108,9 @@ def test_the_hubs_whole_protocol_over_tls(
 def test_a_plain_server_behind_an_https_address(make_job: JobMaker) -> None:
     with serving(WebUI()) as server:
         url = server.url.replace("http://", "https://")
-        with pytest.raises(TierUnavailable, match="cannot be reached"):
+        with pytest.raises(TierUnavailable, match="cannot be reached") as caught:
             WebUITier(url, policy=QUICK).plan(ClipRequest(prompt="x"))
+    assert "write http://" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", [None, "no certificate"])

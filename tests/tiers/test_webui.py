@@ -206,11 +206,29 @@ class TestAvailability:
     def test_no_address(self, url: str) -> None:
         assert not WebUITier(url).availability().available
 
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:7860/", "localhost:7860", "http://[::1]:1"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("http://127.0.0.1:7860/", "localhost:7860", "http://[::1]:1"),
+            *("http://0.0.0.0:7860", "http://[::]:7860"),
+        ],
+    )
     def test_this_machine_is_not_away(self, url: str) -> None:
         may = WebUITier(url).availability(ClipRequest(prompt="x", no_remote=True))
         assert may.available
         assert not may.leaves_machine
+
+    @pytest.mark.parametrize(
+        "copied", ["/", "/sdapi", "/sdapi/v1/", "/sdapi/v1/txt2img", "/docs", "/docs#/x", " "]
+    )
+    def test_an_address_that_was_copied_with_a_route(self, copied: str) -> None:
+        with serving(WebUI()) as server:
+            assert WebUITier(server.url + copied).plan(ClipRequest(prompt="x"))
+
+    def test_a_path_is_kept(self) -> None:
+        with serving(WebUI()) as server:
+            server.meet("/sd/sdapi/v1/options", troubles.says({"sd_model_checkpoint": "x"}))
+            assert WebUITier(f"{server.url}/sd/").plan(ClipRequest(prompt="x"))
 
     def test_another_machine_is(self) -> None:
         tier = WebUITier("http://192.168.1.20:7860")

@@ -43,7 +43,8 @@ class Address:
     @property
     def on_this_machine(self) -> bool:
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            here = ipaddress.ip_address(self.host)
+            return here.is_loopback or here.is_unspecified  # as a web UI names itself: 0.0.0.0
         except ValueError:
             return self.host == "localhost"
 

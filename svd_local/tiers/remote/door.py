@@ -17,7 +17,7 @@ from typing import Any
 from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
 from svd_local.tiers.policy import DROPPED, PASSING, Policy
 from svd_local.tiers.remote.call import Call
-from svd_local.tiers.remote.exchange import Exchanges
+from svd_local.tiers.remote.exchange import Exchanges, proxy_for
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library
 from svd_local.tiers.remote.pace import Pace
@@ -97,7 +97,7 @@ class Door:
         try:
             response = self._exchanges.send(request)
         except (library.ConnectError, library.ConnectTimeout) as error:
-            return self._unconnected(request.url.host, error)
+            return self._unconnected(request.url, error)
         except library.TransportError as error:
             return self._dropped(error, harmless)
         status, headers, body = response.status_code, response.headers, response.content
@@ -118,15 +118,15 @@ class Door:
             loading=loading,
         )
 
-    def _unconnected(self, host: str, error: Exception) -> _Trouble:
+    def _unconnected(self, url: Any, error: Exception) -> _Trouble:
         """Nobody there: tried again, since a server may be starting; then it is not available. A
         certificate that is not trusted will not be the next time.
         """
         self.call.check()
         reason = clean(str(error), self.gate.secrets) or type(error).__name__
         who = self.gate.who
-        if not self.gate.is_home(host):
-            who = f"{clean(host)}, where {who} leads,"
+        if not self.gate.is_home(url.host):
+            who = f"{clean(url.host)}, where {who} leads,"
         if (distrust := _distrust(error)) is not None:
             why = clean(distrust, self.gate.secrets)
             return _Trouble(
@@ -138,11 +138,13 @@ class Door:
                 again=False,
                 why="not trusted",
             )
+        hint = "Check that it runs, its address, and the network."
+        if "WRONG_VERSION_NUMBER" in reason:  # OpenSSL's name for what is no TLS
+            hint = "It does not speak https: write http:// in its address."
+        proxy = None if url.host in self.gate.route else proxy_for(url)
+        through = "" if proxy is None else f" through the proxy {clean(proxy, self.gate.secrets)}"
         return _Trouble(
-            TierUnavailable(
-                f"{who} cannot be reached: {reason}",
-                hint="Check that it runs, its address, and the network.",
-            ),
+            TierUnavailable(f"{who} cannot be reached{through}: {reason}", hint=hint),
             again=True,
             why="no connection",
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import urllib.request
 from typing import Any
 
-from svd_local.errors import RemoteFailed
+from svd_local.errors import RemoteFailed, TierUnavailable
 from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.call import Call
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library, trust, unlogged
+from svd_local.tiers.remote.refusals import clean
 
 _MOST_REDIRECTS = 5
 
@@ -107,7 +108,7 @@ class Exchanges:
             return
         connection = info["return_value"].get_extra_info("socket")
         self._call.hold(connection)
-        if _proxy(url) is None:
+        if proxy_for(url) is None:
             try:
                 self._gate.admit_address(host, connection.getpeername()[0])
             except RemoteFailed:
@@ -135,20 +136,33 @@ class Exchanges:
         )
 
     def _transport(self, url: Any) -> Any:
-        proxy = _proxy(url)
+        """The connections to ``url``, straight or through the machine's proxy.
+
+        Raises:
+            TierUnavailable: that one's address means nothing.
+        """
+        proxy = proxy_for(url)
         if proxy not in self._transports:
-            self._transports[proxy] = http_library().HTTPTransport(verify=trust(), proxy=proxy)
+            library, context = http_library(), trust()
+            try:
+                self._transports[proxy] = library.HTTPTransport(verify=context, proxy=proxy)
+            except (ValueError, ImportError, library.InvalidURL) as error:
+                raise TierUnavailable(
+                    f"the proxy {clean(proxy or '')} cannot be used: {clean(str(error))}",
+                    hint="Correct HTTPS_PROXY (or HTTP_PROXY), or name the host in NO_PROXY.",
+                ) from None
         return self._transports[proxy]
 
 
 _OF_THE_BODY = (b"content-length", b"transfer-encoding", b"content-encoding")
 
 
-def _proxy(url: Any) -> str | None:
+def proxy_for(url: Any) -> str | None:
     """The proxy the environment names for ``url``, as every program on the machine takes it."""
     if url.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(url.host):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 def _digits(text: str) -> str:
