@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from servers import troubles
-from servers.scripted import Trouble, serving
+from servers.scripted import Exchange, Trouble, serving
 from servers.webui import WebUI
 
 from svd_local.errors import (
@@ -173,6 +173,7 @@ def _images(*data: bytes) -> Trouble:
         (_images(b"no picture"), "a picture that is none"),
         (_images(_picture_of((64, 64), "BMP")[:300]), "a picture that is none"),
         (_images(_picture_of((6000, 6000))), "a picture that is none"),
+        (_images(_picture_of((4800, 4800))), "a picture of 4800x4800"),
         (_images(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "a picture that is none"),
         (troubles.endless, "larger than 4 MiB"),
         (troubles.huge, "larger than 4 MiB"),
@@ -188,6 +189,38 @@ def test_rubbish_is_told_from_pictures(
     assert words in error.message
     assert tries == 1
     assert stopwatch.seconds < 1.5
+
+
+def test_only_the_pictures_that_were_asked_for_are_opened(make_job: JobMaker) -> None:
+    many = _images(_picture_of((64, 64)), *[b"no picture"] * 2000)
+    with serving(WebUI()) as server:
+        tier = WebUITier(server.url, policy=PATIENT)
+        server.meet(WORK, many)
+        assert tier.generate(make_job(tier, image=None, duration=1.0)).count == 24
+
+
+@pytest.mark.parametrize("status", [401, 500, 503])
+def test_a_refusal_without_end_is_cut(status: int, make_job: JobMaker, stopwatch: Any) -> None:
+    def endless(exchange: Exchange) -> None:
+        exchange.head(status, {"connection": "close"})
+        exchange.handler.close_connection = True
+        while not exchange.server.closing.is_set():
+            exchange.write(b"no " * 10**5)
+
+    with stopwatch:
+        error, _ = failure(endless, make_job)
+    assert f"{status}: no no no" in error.message
+    assert stopwatch.seconds < 2
+
+
+def test_a_servers_words_hold_nothing_a_terminal_obeys() -> None:
+    with serving(WebUI()) as server:
+        named = "x\x1b]0;title\x07\x1b[31m" + "y" * 10**6
+        server.meet("/sdapi/v1/options", troubles.says({"sd_model_checkpoint": named}))
+        checkpoint = WebUITier(server.url).plan(ClipRequest(prompt="x")).checkpoint
+    assert checkpoint is not None
+    assert checkpoint.isprintable()
+    assert len(checkpoint) <= 240
 
 
 def test_work_is_not_sent_on(make_job: JobMaker) -> None:

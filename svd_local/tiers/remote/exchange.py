@@ -13,6 +13,8 @@ from svd_local.tiers.remote.library import http_library, trust, unlogged
 from svd_local.tiers.remote.refusals import clean
 
 _MOST_REDIRECTS = 5
+_REFUSAL_BYTES = 1 << 17
+"""So much of a refusal is read: it is to say why, in a sentence."""
 
 
 class Exchanges:
@@ -116,9 +118,11 @@ class Exchanges:
                 raise
 
     def _read(self, response: Any) -> bytes:
-        """The body, within the bytes and the time there are."""
+        """The body, within the bytes and the time there are; of a refusal's, the beginning."""
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise self._rejected("compressed, which it was asked not to be")
+        if not 200 <= response.status_code < 300:
+            return self._beginning(response)
         most = self._policy.max_bytes
         if int(_digits(response.headers.get("content-length", "0"))) > most:
             raise self._rejected(f"larger than {most >> 20} MiB")
@@ -129,6 +133,15 @@ class Exchanges:
             if len(body) > most:
                 raise self._rejected(f"larger than {most >> 20} MiB")
         return bytes(body)
+
+    def _beginning(self, response: Any) -> bytes:
+        body = bytearray()
+        for block in response.stream:
+            self._call.check()
+            body += block
+            if len(body) >= _REFUSAL_BYTES:
+                break
+        return bytes(body[:_REFUSAL_BYTES])
 
     def _rejected(self, what: str) -> RemoteFailed:
         return RemoteFailed(

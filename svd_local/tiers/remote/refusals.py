@@ -13,6 +13,8 @@ from typing import Any
 from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
 
 _SHOWN = 240
+_READ = 65536
+"""Most of a text that is looked at."""
 _MASK = "***"
 _LONGEST = 7 * 86400.0
 _RATE = re.compile(r"r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)")
@@ -95,7 +97,7 @@ def server_words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     document = _document(body)
     if document is not None:
         return clean(_said(document), secrets)
-    text = body[:65536].decode("utf-8", errors="replace")
+    text = body[:_READ].decode("utf-8", errors="replace")
     if text.lstrip()[:1] == "<":
         title = _TITLE.search(text)
         return clean(f"a web page, {title[1]!r}" if title else "a web page", secrets)
@@ -106,8 +108,11 @@ def clean(text: str, secrets: tuple[str, ...] = ()) -> str:
     """``text`` on one line, short, without control characters and without the secrets: those given, and
     what may be one in an address, its query or its user name and password.
     """
+    whole, text = len(text) <= _READ, text[:_READ]
     for secret in secrets:
         text = text.replace(secret, _MASK)
+    if not whole:  # the cut may have gone through a secret
+        text = text[: -max(map(len, secrets), default=0) or None]
     text = _QUERY.sub(rf"\1?{_MASK}", _USER.sub(rf"//{_MASK}@", text))
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.errors import ImageRejected, RemoteFailed, SvdLocalError, TierUnavailable
 from svd_local.tiers.remote.door import Door
-from svd_local.tiers.remote.refusals import server_words
+from svd_local.tiers.remote.refusals import clean, server_words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SVD_SCRIPTS = ("video: stable video diffusion", "video: svd")
+_MOST_PIXELS = 3840 * 2160
+"""Of one picture: all frames of a clip are held at once."""
 _HINT = "The server's own log says more."
 
 
@@ -54,15 +56,15 @@ class WebUIApi:
                 hint="Start the web UI with --api, and check STABLE_DIFFUSION_LOCAL_URL.",
             )
         checkpoint = options.get("sd_model_checkpoint")
-        chosen = checkpoint if isinstance(checkpoint, str) and checkpoint else None
+        chosen = clean(checkpoint) or None if isinstance(checkpoint, str) else None
         if any(name.startswith("forge_") for name in options):
             return Server("Forge", chosen)
         if self._version_names_sdnext():
             return Server("SD.Next", chosen, self._svd_script())
         return Server("other" if chosen is None else "AUTOMATIC1111", chosen)
 
-    def paint(self, route: str, asked: dict[str, Any]) -> list[Image]:
-        """The pictures ``txt2img`` or ``img2img`` answers with, RGB.
+    def paint(self, route: str, asked: dict[str, Any], most: int = 1) -> list[Image]:
+        """The pictures ``txt2img`` or ``img2img`` answers with, RGB, the first ``most`` of them.
 
         Raises:
             RemoteFailed: it answers none, or what is no picture. Otherwise as ``Door.send``.
@@ -76,7 +78,7 @@ class WebUIApi:
                 + (f": {said}" if said else ""),
                 hint=_HINT,
             )
-        return [self._picture(text) for text in images]
+        return [self._picture(text) for text in images[:most]]
 
     def progress(self) -> tuple[int, int]:
         """Steps done and steps in all; 0 of 0 where it does not say."""
@@ -113,11 +115,17 @@ class WebUIApi:
         from svd_local.keyframe.picture import open_picture
 
         try:
-            return open_picture(self._decoded(text))
+            picture = open_picture(self._decoded(text))
         except ImageRejected as error:
             raise RemoteFailed(
                 f"{self._door.gate.who} sent a picture that is none: {error.message}", hint=_HINT
             ) from None
+        if picture.width * picture.height > _MOST_PIXELS:
+            raise RemoteFailed(
+                f"{self._door.gate.who} sent a picture of {picture.width}x{picture.height}",
+                hint="Switch off the server's upscaling: files are enlarged here.",
+            )
+        return picture
 
     def _decoded(self, text: Any) -> bytes:
         """Bytes of bare base64, or of a data URL."""

@@ -110,7 +110,7 @@ class Work:
                 values["noise"],
             ),
         }
-        return self._paint(api, "img2img", asked, "frames")[: values["frames"]]
+        return self._paint(api, "img2img", asked, "frames", values["frames"])
 
     def _first(self, api: WebUIApi, count: int) -> Image:
         if self._job.keyframes:
@@ -137,11 +137,13 @@ class Work:
         size = tuple(self._asked["painted_size"])
         return image if image.size == size else fit(image, (size[0], size[1]))
 
-    def _paint(self, api: WebUIApi, route: str, asked: dict[str, Any], label: str) -> list[Image]:
+    def _paint(
+        self, api: WebUIApi, route: str, asked: dict[str, Any], label: str, most: int = 1
+    ) -> list[Image]:
         """One piece of work on the server; ``_painting`` stays set where it was left unfinished."""
         self._label, self._painting = label, True
         try:
-            images = api.paint(route, asked)
+            images = api.paint(route, asked, most)
         except SvdLocalError:
             self._painting = False
             raise

@@ -118,6 +118,19 @@ def test_deep_nesting_is_no_way_to_crash() -> None:
     assert server_words(b'{"error":' * 100_000).startswith('{"error"')
 
 
+def test_a_cut_leaves_no_half_of_a_secret() -> None:
+    secret = "s3cr3t-token"
+    for ahead in range(65520, 65540):
+        told = clean(" " * ahead + secret, (secret,))
+        assert told in ("", "***")
+
+
+def test_a_long_text_is_cut_at_once() -> None:
+    begun = time.process_time()
+    clean("word " * 10**7, ("x" * 40,))
+    assert time.process_time() - begun < 0.5
+
+
 def test_a_long_text_is_cut() -> None:
     assert clean("word " * 200).endswith("…")
     assert len(clean("x" * 900)) == 240
