@@ -209,7 +209,8 @@ def decode_frames(
                     *_input(path, limits),
                     *("-map", "0:v:0", "-fps_mode", "passthrough"),
                     *("-frames:v", str(limits.frames + 1), "-vf", scale),
-                    *("-f", "image2pipe", "-c:v", "ppm", "pipe:1"),
+                    # Ten bits a channel would come as pictures of sixteen.
+                    *("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"),
                 ],
                 doing=f"decode {path}",
                 deadline_s=limits.deadline_s,

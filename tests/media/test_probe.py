@@ -61,6 +61,19 @@ def test_frames_come_back_in_colour_and_in_order(clip: Path) -> None:
     assert np.abs(small[3] - halved).mean() < 4
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv444p10le", "yuv422p", "gray"])
+def test_other_pixels_come_back_as_eight_bits_of_rgb(
+    clip: Path, tmp_path: Path, pixels: str
+) -> None:
+    other = convert(clip, tmp_path / "other.mp4", "-c:v", "libx264", "-pix_fmt", pixels)
+    frames = list(decode_frames(other))
+    assert len(frames) == 14
+    assert {(frame.shape, frame.dtype) for frame in frames} == {((64, 96, 3), np.dtype(np.uint8))}
+    if pixels != "gray":
+        was = list(decode_frames(clip))
+        assert np.abs(frames[7].astype(int) - was[7]).mean() < 6
+
+
 def test_names_are_not_protocols(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
