@@ -123,6 +123,13 @@ class _Take:
             None if keyframe is None else keyframe.image, moving=work.plan.kind == "generated"
         )
         self._first: Pixels | None = None
+        self._kept = frames.ready is not None and work.letters is None
+        if frames.ready is not None and self._kept:
+            # Before a frame is read: the file goes when the last one was.
+            from svd_local.media.keep import keep_video
+
+            target = staging.path(".mp4")
+            keep_video(frames.ready, target, comment=comment, check=work.monitor.check)
         self._done = self._told = 0
         self._beside = Beside(self._encode)
         self._beside.__enter__()
@@ -165,11 +172,16 @@ class _Take:
 
     def _encode(self, chunks: Iterator[Pixels], check: Check) -> Encoded:
         """In the encoder's thread. The frames are looked at here too, to leave the other one alone."""
-        from svd_local.media.encode import encode_video, encoder_settings
+        from svd_local.media.encode import Encoded, encode_video, encoder_settings
 
         def count(done: int) -> None:
             self._done = done
 
+        if self._kept:
+            for chunk in self._watched(chunks):
+                check()
+                count(self._done + len(chunk))
+            return Encoded(self._done, 0.0)
         return encode_video(
             self._watched(chunks),
             source_size=(self._frames.width, self._frames.height),

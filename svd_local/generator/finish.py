@@ -102,6 +102,8 @@ def encoded(work: Work, frames: Frames, room: Room) -> Iterator[Finishing]:
     """
     with ExitStack() as held:
         try:
+            if frames.output_size is not None:
+                work = work.of_size(frames.output_size)
             held.enter_context(room.taken(work.monitor.check))
             encoding = held.enter_context(Encoding(work))
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,14 @@ class Beginning:
         """Whether its keyframe is painted by networks of ours, which is work for the GPU."""
         return self.sources.painter is not None
 
+    def lettered(self, size: tuple[int, int]) -> tuple[Image | None, tuple[str, ...]]:
+        """Title, caption and logo for a file of ``size``, and what there is to say of them."""
+        from svd_local.keyframe import render_overlay
+        from svd_local.keyframe.types import Overlays
+
+        request = self.request
+        return render_overlay(Overlays(request.title, request.caption, request.logo), size)
+
     def prepared(self) -> Work:
         """Keyframes and letters drawn, and leftovers of dead processes swept out of the folder.
 
@@ -42,8 +51,7 @@ class Beginning:
             ImageRejected: a picture cannot be read.
             OutOfMemory, TierFailed: the painter failed.
         """
-        from svd_local.keyframe import make_keyframes, render_overlay
-        from svd_local.keyframe.types import Overlays
+        from svd_local.keyframe import make_keyframes
         from svd_local.storage import sweep
 
         request, plan = self.request, self.plan
@@ -53,8 +61,7 @@ class Beginning:
             request, plan.size, pictures=plan.pictures, text2image=self.sources.painter
         )
         keyframe_s = time.monotonic() - begun
-        overlays = Overlays(request.title, request.caption, request.logo)
-        letters, warnings = render_overlay(overlays, plan.output_size)
+        letters, warnings = self.lettered(plan.output_size)
         sweep(self.folder)
         return Work(
             self.request,
@@ -79,3 +86,9 @@ class Work(Beginning):
     letters: Image | None
     """Title, caption and logo, RGBA of the output's size; None where there are none."""
     letter_warnings: tuple[str, ...]
+
+    def of_size(self, size: tuple[int, int]) -> Work:
+        """The same for a file of ``size``, where only the frames tell it."""
+        plan = dataclasses.replace(self.plan, output_size=size)
+        letters, warnings = self.lettered(size)
+        return dataclasses.replace(self, plan=plan, letters=letters, letter_warnings=warnings)

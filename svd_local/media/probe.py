@@ -87,7 +87,7 @@ def probe(
             [
                 *ffmpeg.usual_options("info"),
                 *_REFUSE,
-                *_input(path, limits),
+                *guarded_input(path, limits),
                 # One line of text a frame, with its time; the codec's own timebase, not a guess.
                 *("-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "demux"),
                 *("-frames:v", str(limits.frames + 1), "-f", "framecrc", "pipe:1"),
@@ -171,7 +171,7 @@ def read_comment(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> str:
         finished = ffmpeg.run(
             [
                 *ffmpeg.usual_options("error"),
-                *_input(path, limits),
+                *guarded_input(path, limits),
                 *("-f", "ffmetadata", "pipe:1"),
             ],
             doing=f"read the comment of {path}",
@@ -206,7 +206,7 @@ def decode_frames(
                 [
                     *ffmpeg.usual_options("error"),
                     *_REFUSE,
-                    *_input(path, limits),
+                    *guarded_input(path, limits),
                     *("-map", "0:v:0", "-fps_mode", "passthrough"),
                     *("-frames:v", str(limits.frames + 1), "-vf", scale),
                     # Ten bits a channel would come as pictures of sixteen.
@@ -244,7 +244,7 @@ def _check_size(path: Path, limits: Limits) -> None:
         )
 
 
-def _input(path: Path, limits: Limits) -> list[str]:
+def guarded_input(path: Path, limits: Limits) -> list[str]:
     """Arguments that open a file nobody vouches for; ``file:`` keeps its name from being a protocol.
 
     ffmpeg counts pixels with the codec's padding, so here it gets twice the limit, to guard memory;

@@ -19,6 +19,8 @@ from svd_local.result import Correction, Kind, Memory, Progress, ProgressCallbac
 from svd_local.tiers.policy import Policy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from svd_local.keyframe.types import Keyframe
@@ -162,6 +164,11 @@ class Frames:
     """The engine that ran, where it is not the planned one."""
     fps: float | None = None
     """Frames a second, where the service that made them chose others than the plan's."""
+    output_size: tuple[int, int] | None = None
+    """Width and height of the finished file, where the tier left them to a service."""
+    ready: Path | None = None
+    """A file that holds just these frames at ``output_size`` and plays everywhere: kept as it is where
+    nothing is drawn over them. It lies there until the frames were read."""
     keyframe: Keyframe | None = None
     """The picture they begin with, where the tier had it painted in place of the job's."""
     manifest: Mapping[str, Any] | None = None

@@ -162,6 +162,7 @@ class HuggingFaceTier:
                 "model": self.model,
                 "provider": self.provider,
                 "text2image": painter,
+                **({"output_size": "the service's own"} if _own_size(request) else {}),
             },
             fps=values.fps,
             output_size=output_size(size, request.resolution),
@@ -293,9 +294,11 @@ class HuggingFaceTier:
         ]
         if asked["frames"] not in (None, info.frames):
             notes.append(f"{asked['frames']} frames were asked for")
-        if video.cut_to_shape(*job.plan.size):
+        own = _own_size(job.request)
+        if not own and video.cut_to_shape(*job.plan.size):
             notes.append("its frames are cut in the middle to the shape asked for")
         width, height = video.size
+        even = max(width - width % 2, 2), max(height - height % 2, 2)
         return Frames(
             count=info.frames,
             width=width,
@@ -305,6 +308,8 @@ class HuggingFaceTier:
             ran={} if start.model == asked["text2image"] else {"text2image": start.model},
             engine=provider,
             fps=info.fps,
+            output_size=even if own else None,
+            ready=video.ready if own else None,
             keyframe=start.keyframe,
         )
 
@@ -335,6 +340,11 @@ def _late(what: str, seconds: float) -> TierBusy:
     return TierBusy(
         f"Hugging Face {what} within {seconds:g} s", hint="Try again later, or use another tier."
     )
+
+
+def _own_size(request: ClipRequest) -> bool:
+    """Whether the file is to have the size the service makes: where none is asked for."""
+    return request.size is None and request.resolution == "native"
 
 
 def _painted(image: Image, size: tuple[int, int]) -> Keyframe:

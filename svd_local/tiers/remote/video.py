@@ -48,6 +48,14 @@ class Video:
         self.size = narrower if own > wanted else lower
         return True
 
+    @property
+    def ready(self) -> Path | None:
+        """The file, where it can be kept as it is: it plays everywhere, and nothing is cut off."""
+        from svd_local.media.keep import plays_everywhere
+
+        uncut = self.size == (self.info.width, self.info.height)
+        return self._path if uncut and plays_everywhere(self.info) else None
+
     def frames(self, monitor: Monitor) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
         """uint8 arrays of shape (1, height, width, 3), RGB. Once: the file is gone afterwards.
 
