@@ -29,7 +29,7 @@ from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.policy import Policy
 from svd_local.tiers.webui import WebUITier
 
-DEADLINE_S = 0.4
+DEADLINE_S = 0.25
 """Where it is to pass; what ends by itself has longer, for the sake of slow machines."""
 LONGER_S = 5.0
 POLICY = Policy(deadline_s=LONGER_S, tries=2, backoff_s=0.01, longest_wait_s=0.3, max_bytes=4 << 20)

@@ -23,9 +23,9 @@ from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.policy import Policy
 from svd_local.tiers.webui import WebUITier
 
-WAITING_S = 0.8
+WAITING_S = 0.5
 AT_ONCE_S = 0.4
-CPU_S = 0.12
+CPU_S = 0.1
 PATIENT = Policy(deadline_s=60.0, tries=9, longest_wait_s=60.0, backoff_s=30.0)
 
 JOB, FILE, PAINT, WORK = "/fal-ai/vendor/motion", "/result.mp4", "/fal-ai/vendor/painter", "*2img"
