@@ -63,10 +63,14 @@ def stopwatch() -> Stopwatch:
 
 @pytest.fixture
 def read() -> Callable[[Frames], np.ndarray]:
-    """All frames of a tier's answer, as one array, checked against what it says of itself."""
+    """All frames of a tier's answer in RGB, as one array, checked against what it says of itself."""
+    from svd_local.media.planar import to_rgb
 
     def read(frames: Frames) -> np.ndarray:
         pixels = np.concatenate(list(frames.chunks))
+        if frames.pixels == "yuv420p":
+            assert pixels.shape == (frames.count, frames.height * 3 // 2, frames.width)
+            pixels = np.stack([to_rgb(frame) for frame in pixels])
         assert pixels.shape == (frames.count, frames.height, frames.width, 3)
         assert pixels.dtype == np.uint8
         return pixels
