@@ -193,15 +193,14 @@ class HuggingFaceTier:
         ffmpeg.version()  # raises where it does not run: found out before anything is paid for
         ends = time.monotonic() + self.policy.deadline_s
         start = self._start(job, token)
-        call = Call(ends - time.monotonic())
+        call, gate = Call(ends - time.monotonic()), self._gate(token, _ADVICE)
+        late = _late(f"made no video of {self.model}", self.policy.deadline_s)
 
         def work(door: Door) -> tuple[str, Video]:
             hub = HubWork(door, token, self.provider)
             made = hub.video(self.model, start.keyframe.image, job.plan.parameters)
             return made.provider, proven(made.data, gate.who, gate.secrets, call.check)
 
-        late = _late(f"made no video of {self.model}", self.policy.deadline_s)
-        gate = self._gate(token, _ADVICE)
         provider, video = self._within(call, job, "denoise", gate, work, late)
         return self._frames(job, provider, video, start)
 
