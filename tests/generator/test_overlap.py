@@ -26,7 +26,7 @@ from svd_local.request import ClipRequest
 from svd_local.result import Clip, Memory, Timings
 from svd_local.settings import Settings
 from svd_local.testing import FakeTier
-from svd_local.tiers.base import BeginAgain, Ending, Frames, Job, Plan
+from svd_local.tiers.base import BeginAgain, Ending, Frames, Job, Monitor, Plan
 
 PATIENCE_S = 60
 
@@ -300,8 +300,8 @@ def test_a_tier_on_another_machine_needs_no_turn_here(settings: Settings, tier: 
     class Remote(Watched):
         id = "huggingface"
 
-        def plan(self, request: ClipRequest) -> Plan:
-            return replace(super().plan(request), leaves_machine=True)
+        def plan(self, request: ClipRequest, monitor: Monitor | None = None) -> Plan:
+            return replace(super().plan(request, monitor), leaves_machine=True)
 
     remote = Remote()
     generator = VideoGenerator(settings, tiers=[tier, remote])
