@@ -23,7 +23,7 @@ from svd_local.errors import (
 from svd_local.request import ClipRequest
 from svd_local.result import Progress
 from svd_local.tiers import gpus, local
-from svd_local.tiers.base import Tier
+from svd_local.tiers.base import Monitor, Tier
 from svd_local.tiers.gpus import Gpu, list_gpus
 from svd_local.tiers.local import LocalTier
 
