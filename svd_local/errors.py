@@ -17,7 +17,8 @@
     ├── MediaFailed               1  ffmpeg failed, or its file is not what was asked for
     ├── StorageFailed             1  a file or catalog row could not be stored
     │   └── DiskFull              1
-    ├── NotFound                  2  no such clip in the catalog
+    ├── LeaseLost                 1  another worker has taken the job over
+    ├── NotFound                  2  no such clip, batch or job in the catalog
     └── Cancelled               130  the caller asked to stop
 
 The number is the exit status of the command line. Match the type, never the message: messages are
@@ -181,8 +182,14 @@ class DiskFull(StorageFailed):
     code = "disk-full"
 
 
+class LeaseLost(SvdLocalError):
+    """The job is no longer this worker's: taken over by another, or cancelled. Nothing was published."""
+
+    code = "lease-lost"
+
+
 class NotFound(SvdLocalError):
-    """The catalog has no such clip."""
+    """The catalog has no such clip, batch or job."""
 
     code = "not-found"
     exit_status = 2

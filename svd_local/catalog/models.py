@@ -12,17 +12,20 @@ from sqlalchemy import (
     CheckConstraint,
     Dialect,
     Float,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
     String,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy import DateTime as SqlDateTime
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from svd_local.catalog.jobs.values import Job, Reason, State
 from svd_local.catalog.stored import StoredClip, placed
 from svd_local.result import Files, Kind
 
@@ -48,6 +51,8 @@ class Base(DeclarativeBase):
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "ck": "ck_%(table_name)s_%(constraint_name)s",
             "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
         }
     )
 
@@ -126,4 +131,97 @@ class ClipRow(Base):
             text=self.text,
             request=self.request,
             document=self.document,
+        )
+
+
+class BatchRow(Base):
+    """A named set of jobs."""
+
+    __tablename__ = "batches"
+    __table_args__ = (UniqueConstraint("name"),)
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    manifest: Mapped[str | None] = mapped_column(Text)
+    folder: Mapped[str] = mapped_column(Text)
+
+
+class JobRow(Base):
+    """A clip that is wanted, and how far it has come; see ``jobs.store``."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="state_is_known"
+        ),
+        UniqueConstraint("batch_id", "key"),
+        # The order in which jobs are claimed: the next one is found without sorting.
+        Index(
+            "ix_jobs_next",
+            "batch_id",
+            "state",
+            "falling_priority",
+            "grouping",
+            "not_before",
+            "position",
+        ),
+        Index("ix_jobs_lease_until", "lease_until"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(String(26), ForeignKey("batches.id"))
+    key: Mapped[str] = mapped_column(String(64))
+    row: Mapped[int] = mapped_column(Integer)
+    position: Mapped[int] = mapped_column(Integer)
+    fields: Mapped[dict[str, Any]] = mapped_column(JSON)
+    folder: Mapped[str | None] = mapped_column(Text)
+    name: Mapped[str | None] = mapped_column(Text)
+    falling_priority: Mapped[int] = mapped_column(Integer)
+    """The priority with its sign turned, so that one index gives the whole order."""
+    grouping: Mapped[str] = mapped_column(String(64))
+    """Sorts like its group's first position in the manifest."""
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(Integer)
+    not_before: Mapped[datetime] = mapped_column(UtcDateTime)
+    worker: Mapped[str | None] = mapped_column(String(128))
+    token: Mapped[str | None] = mapped_column(String(32))
+    """Of the last claim; it outlives the lease until somebody else claims the job."""
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Null but for running jobs."""
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    clip_id: Mapped[str | None] = mapped_column(String(26))
+    """No foreign key: a clip may be removed, and the job was done all the same."""
+    path: Mapped[str | None] = mapped_column(Text)
+    """The video, relative to the media root where inside it, else absolute."""
+    cached: Mapped[bool]
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_hint: Mapped[str | None] = mapped_column(Text)
+
+    def stored(self, root: Path) -> Job:
+        """The row as a value, independent of the database."""
+        return Job(
+            id=self.id,
+            batch_id=self.batch_id,
+            key=self.key,
+            row=self.row,
+            index=self.position,
+            fields=self.fields,
+            folder=self.folder,
+            name=self.name,
+            priority=-self.falling_priority,
+            state=cast("State", self.state),
+            attempt=self.attempt,
+            not_before=self.not_before,
+            worker=self.worker,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            clip_id=self.clip_id,
+            path=None if self.path is None else root / self.path,
+            cached=self.cached,
+            reason=None
+            if self.error_code is None
+            else Reason(self.error_code, self.error_message or "", self.error_hint or ""),
         )

@@ -10,13 +10,14 @@ or made by a newer version.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
 from svd_local.catalog.figures import FIGURED, figures
@@ -26,6 +27,12 @@ from svd_local.catalog.removal import finish_removals, remove
 from svd_local.catalog.stored import StoredClip, document_of, relative_to_root
 from svd_local.errors import NotFound, StorageFailed
 from svd_local.result import Clip
+
+if TYPE_CHECKING:
+    from svd_local.catalog.jobs.store import Jobs
+
+Joined = Callable[[Session, str], None]
+"""Given the transaction's session and the clip's name; what it raises undoes the transaction."""
 
 
 class Catalog:
@@ -51,17 +58,31 @@ class Catalog:
         """Open or make the database now: what is wrong with it is told before any work is done."""
         self._ready()
 
+    @property
+    def jobs(self) -> Jobs:
+        """The batches and their jobs, in the same database."""
+        from svd_local.catalog.jobs.store import Jobs
+
+        return Jobs(self._database, self._ready, self._root)
+
     def add(
-        self, clip: Clip, request: Mapping[str, Any], *, created_at: datetime | None = None
+        self,
+        clip: Clip,
+        request: Mapping[str, Any],
+        *,
+        created_at: datetime | None = None,
+        joined: Joined | None = None,
     ) -> str:
         """Write the row of a published video and answer its name; from then on the clip exists.
 
         ``request`` is ``ClipRequest.describe``'s; ``created_at``, with a time zone, is now unless
         given. ``clip.fingerprint`` must be of what really ran: it is what ``find`` goes by.
+        ``joined`` writes what must be committed together with the row, or not at all.
 
         Raises:
             ValueError: a placeholder, which is no video and has no row.
             StorageFailed: the file is gone, or the row could not be written; there is none then.
+            Exception: whatever ``joined`` raises; there is no row then either.
         """
         if not clip.is_video:
             raise ValueError("a placeholder has no row in the catalog")
@@ -104,6 +125,8 @@ class Catalog:
         name = row.id
         with self._ready().writing() as session:
             session.add(row)
+            if joined is not None:
+                joined(session, name)
         return name
 
     def find(self, fingerprint: str) -> StoredClip | None:

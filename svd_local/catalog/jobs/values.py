@@ -1,0 +1,154 @@
+"""What the job store takes and answers: values, independent of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
+"""``failed`` is the dead-letter state: given up, with the reason. What failed and will be tried again
+is ``queued``."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enrol. ``key`` identifies it within its batch."""
+
+    key: str
+    row: int
+    index: int
+    fields: Mapping[str, Any]
+    """JSON-able fields of the request, complete: a retry makes the same clip."""
+    folder: str | None = None
+    name: str | None = None
+    priority: int = 0
+    group: str = ""
+    """Jobs of one group follow one another within their priority, so that nothing is reloaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What enrolling came to. ``known`` jobs were there before and are as they were."""
+
+    batch: Batch
+    added: int
+    known: int
+    cancelled: int
+    """Queued jobs that are no longer in the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch, and how many of its jobs are in each state."""
+
+    id: str
+    name: str
+    created_at: datetime
+    manifest: str | None
+    folder: str
+    """Output folder, absolute."""
+    counts: Mapping[State, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> bool:
+        """Whether no job is queued or running."""
+        return not (self.counts.get("queued") or self.counts.get("running"))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "created_at": self.created_at.isoformat(timespec="milliseconds"),
+            "manifest": self.manifest,
+            "folder": self.folder,
+            "total": self.total,
+            "counts": {state: self.counts.get(state, 0) for state in STATES},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a try failed: the error's ``code``, message and hint, as people are told them."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands."""
+
+    id: int
+    batch_id: str
+    key: str
+    row: int
+    index: int
+    fields: Mapping[str, Any]
+    folder: str | None
+    name: str | None
+    priority: int
+    state: State
+    attempt: int
+    """Tries begun so far; one that was released again does not count."""
+    not_before: datetime
+    worker: str | None
+    """Who runs it, or ran it last."""
+    started_at: datetime | None
+    finished_at: datetime | None
+    clip_id: str | None
+    path: Path | None
+    """The finished video, absolute."""
+    cached: bool
+    """Whether the clip was found in the catalog instead of made."""
+    reason: Reason | None
+    """Why the last try failed, or why the job was cancelled."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "row": self.row,
+            "index": self.index,
+            "key": self.key,
+            "state": self.state,
+            "priority": self.priority,
+            "attempt": self.attempt,
+            "not_before": _text(self.not_before),
+            "worker": self.worker,
+            "started_at": _text(self.started_at),
+            "finished_at": _text(self.finished_at),
+            "clip_id": self.clip_id,
+            "path": None if self.path is None else str(self.path),
+            "cached": self.cached,
+            "reason": None if self.reason is None else self.reason.to_json(),
+            "fields": dict(self.fields),
+            "folder": self.folder,
+            "name": self.name,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on ``job`` until it is given up, lost, or not renewed in time.
+
+    ``token`` is random and new for each claim: whoever holds the current one may publish.
+    """
+
+    job: Job
+    token: str
+    lease_s: float
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,177 @@
+"""Looking at batches and jobs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from svd_local.catalog.database import Database
+from svd_local.catalog.jobs.clock import now
+from svd_local.catalog.jobs.values import Batch, Job, State
+from svd_local.catalog.models import BatchRow, JobRow
+from svd_local.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What of a batch is still to be done, and how soon something of it can be."""
+
+    queued: int
+    running: int
+    next_s: float | None
+    """Seconds until a queued job may begin or a lease expires, 0 where one may now; None: never."""
+
+    @property
+    def over(self) -> bool:
+        return not (self.queued or self.running)
+
+
+class JobViews:
+    """The reading half of ``Jobs``. Reading never makes a database: without one there are no batches.
+
+    Args:
+        database: the catalog's.
+        ready: answers the same, brought up to date.
+        root: the media root, which paths are written down relative to.
+    """
+
+    def __init__(self, database: Database, ready: Callable[[], Database], root: Path) -> None:
+        self._database = database
+        self._ready = ready
+        self._root = root
+
+    def batches(self) -> list[Batch]:
+        """All of them, newest first, with their counts."""
+        if not self._database.exists:
+            return []
+        with self._ready().reading() as session:
+            counts = _all_counts(session)
+            rows = session.scalars(select(BatchRow).order_by(BatchRow.id.desc()))
+            return [viewed(row, counts[row.id]) for row in rows]
+
+    def batch(self, name: str) -> Batch:
+        """The batch called ``name``, or whose id or name alone begins with it.
+
+        Raises:
+            NotFound: none, or more than one.
+        """
+        batches = self.batches()
+        exact = [batch for batch in batches if batch.name == name]
+        found = exact or [
+            batch
+            for batch in batches
+            if name and (batch.name.startswith(name) or batch.id.startswith(name.lower()))
+        ]
+        if len(found) != 1:
+            raise NotFound(
+                f"more than one batch begins with {name!r}" if found else f"no batch {name!r}",
+                hint="Write more of it." if found else _known(batches),
+            )
+        return found[0]
+
+    def counts(self, batch_id: str) -> Mapping[State, int]:
+        """How many jobs are in each state; states of none are left out."""
+        with self._ready().reading() as session:
+            return counted(session, batch_id)
+
+    def outlook(self, batch_id: str) -> Outlook:
+        """What is left, and when something of it can be begun, by the leases' clock."""
+        with self._ready().reading() as session:
+            counts = counted(session, batch_id)
+            due = session.execute(
+                select(
+                    func.min(JobRow.not_before).filter(JobRow.state == "queued"),
+                    func.min(JobRow.lease_until).filter(JobRow.state == "running"),
+                ).where(JobRow.batch_id == batch_id, JobRow.state.in_(("queued", "running")))
+            ).one()
+            moments = [moment for moment in due if moment is not None]
+            moment = now(session)
+        next_s = max(0.0, (min(moments) - moment).total_seconds()) if moments else None
+        return Outlook(counts.get("queued", 0), counts.get("running", 0), next_s)
+
+    def jobs(
+        self,
+        batch_id: str,
+        *,
+        state: State | None = None,
+        after: Job | None = None,
+        limit: int | None = 100,
+    ) -> list[Job]:
+        """The batch's jobs in the manifest's order, of one state or all, ``limit`` after ``after``."""
+        query = select(JobRow).where(JobRow.batch_id == batch_id)
+        if state is not None:
+            query = query.where(JobRow.state == state)
+        if after is not None:
+            later = and_(JobRow.position == after.index, JobRow.id > after.id)
+            query = query.where(or_(JobRow.position > after.index, later))
+        with self._ready().reading() as session:
+            rows = session.scalars(query.order_by(JobRow.position, JobRow.id).limit(limit))
+            return [row.stored(self._root) for row in rows]
+
+    def job(self, job_id: int) -> Job:
+        """One job as it stands.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._ready().reading() as session:
+            row = session.get(JobRow, job_id)
+            if row is None:
+                raise NotFound(f"no job {job_id}", hint="svd-local batch status shows the jobs.")
+            return row.stored(self._root)
+
+    def folders(self, batch_id: str) -> list[str | None]:
+        """Every folder, below the batch's own, that a job of it has its files in."""
+        with self._ready().reading() as session:
+            folders = select(JobRow.folder).where(JobRow.batch_id == batch_id).distinct()
+            return list(session.scalars(folders))
+
+    def workers(self, batch_id: str) -> list[str]:
+        """Who is running jobs of the batch, dead or alive."""
+        running = select(JobRow.worker).where(
+            JobRow.batch_id == batch_id, JobRow.state == "running"
+        )
+        with self._ready().reading() as session:
+            return [name for name in session.scalars(running.distinct()) if name is not None]
+
+
+def counted(session: Session, batch_id: str) -> dict[State, int]:
+    """``counts`` within a session."""
+    return _all_counts(session, batch_id)[batch_id]
+
+
+def viewed(row: BatchRow, counts: Mapping[State, int]) -> Batch:
+    """The row as a value, independent of the database."""
+    return Batch(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        manifest=row.manifest,
+        folder=row.folder,
+        counts=counts,
+    )
+
+
+def _all_counts(
+    session: Session, batch_id: str | None = None
+) -> defaultdict[str, dict[State, int]]:
+    query = select(JobRow.batch_id, JobRow.state, func.count()).group_by(
+        JobRow.batch_id, JobRow.state
+    )
+    if batch_id is not None:
+        query = query.where(JobRow.batch_id == batch_id)
+    counts: defaultdict[str, dict[State, int]] = defaultdict(dict)
+    for batch, state, number in session.execute(query):
+        counts[batch][cast("State", state)] = number  # the table's own check says that it is one
+    return counts
+
+
+def _known(batches: Iterable[Batch]) -> str:
+    names = [batch.name for batch in batches][:5]
+    return f"There is {', '.join(names)}." if names else "No batch was ever run here."
