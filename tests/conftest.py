@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from servers.databases import emptied
+from servers.postgres import binaries, cluster
 
 from svd_local.settings import Settings, variable_of
 
@@ -34,6 +36,24 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     tiny.ensure(shared / "tiny-models")
     return shared / "tiny-models"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of the tests' own; skips where its programs are missing."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+    with cluster(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """The setting that names the catalog's database, on each kind in turn; the database is empty."""
+    if request.param == "sqlite":
+        return None
+    return emptied(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

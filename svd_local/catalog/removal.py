@@ -30,7 +30,7 @@ _AT_ONCE = 500
 
 
 def remove(database: Database, root: Path, ids: Sequence[str]) -> list[StoredClip]:
-    """Remove the clips ``ids`` and answer what they were; ids that are not there are passed over.
+    """Remove the clips ``ids`` and answer what they were, oldest first; others are passed over.
 
     Raises:
         StorageFailed: a file could not be deleted. Clips it does not concern may be removed.
@@ -60,7 +60,8 @@ def finish_removals(database: Database, root: Path) -> None:
 def _finish(database: Database, root: Path, ids: Sequence[str]) -> list[StoredClip]:
     """Steps 2 and 3 for marked rows."""
     with database.reading() as session:
-        rows = session.scalars(select(ClipRow).where(ClipRow.id.in_(ids), ClipRow.removing)).all()
+        marked = select(ClipRow).where(ClipRow.id.in_(ids), ClipRow.removing)
+        rows = session.scalars(marked.order_by(ClipRow.id)).all()
         clips = [row.stored(root) for row in rows]
         kept = _named_by_others(session, root, rows)
     gone: list[StoredClip] = []

@@ -14,8 +14,8 @@ def root(tmp_path) -> Path:
 
 
 @pytest.fixture
-def catalog(root):
-    with Catalog(None, root, patience_s=2) as catalog:
+def catalog(root, database_url):
+    with Catalog(database_url, root, patience_s=2) as catalog:
         yield catalog
 
 

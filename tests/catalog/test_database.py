@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from sqlalchemy import create_engine
+from servers.databases import sqlite_only
 
 from svd_local.catalog import Catalog
 from svd_local.catalog.database import Database
@@ -15,17 +15,16 @@ from svd_local.catalog.schema import HEAD, VERSION_TABLE
 from svd_local.errors import DiskFull, StorageFailed
 
 
-def test_the_migrations_make_what_the_models_say(root, catalog):
+def test_the_migrations_make_what_the_models_say(catalog):
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    catalog.open()
-    engine = create_engine(f"sqlite:///{root / 'catalog.sqlite3'}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    with catalog._ready().reading() as session:
+        context = MigrationContext.configure(
+            session.connection(), opts={"version_table": VERSION_TABLE}
+        )
         assert compare_metadata(context, Base.metadata) == []
         assert context.get_current_revision() == HEAD
-    engine.dispose()
 
 
 def test_the_known_version_is_the_last_migration():
@@ -39,6 +38,7 @@ def test_the_known_version_is_the_last_migration():
     assert ScriptDirectory(str(folder)).get_current_head() == HEAD
 
 
+@sqlite_only
 def test_sqlite_is_set_up_for_many_readers_and_a_patient_writer(root, catalog):
     catalog.open()
     with Database(None, root, 3.0).reading() as session:
@@ -103,6 +103,7 @@ def test_threads_may_share_a_catalog(catalog, make_clip):
     assert catalog.stats()["clips"] == 20
 
 
+@sqlite_only
 def test_a_transaction_that_reads_first_waits_for_the_other_writer(root, catalog, make_clip):
     catalog.add(make_clip(), {})
     database = Database(None, root, 5.0)
@@ -127,6 +128,7 @@ def test_a_transaction_that_reads_first_waits_for_the_other_writer(root, catalog
     assert catalog.clips()[0].text == "b"
 
 
+@sqlite_only
 def test_a_locked_database_is_said_to_be_locked(root, catalog, make_clip):
     catalog.open()
     holder = sqlite3.connect(root / "catalog.sqlite3", isolation_level=None)
@@ -139,6 +141,7 @@ def test_a_locked_database_is_said_to_be_locked(root, catalog, make_clip):
     assert "try again" in caught.value.hint
 
 
+@sqlite_only
 def test_a_read_only_database_can_be_read_and_says_why_it_takes_no_row(root, catalog, make_clip):
     catalog.add(make_clip(), {})
     url = f"sqlite:///file:{root / 'catalog.sqlite3'}?mode=ro&uri=true"
@@ -169,6 +172,7 @@ def test_a_damaged_database_is_said_to_be_damaged(root, make_clip, damage):
     assert "Move the file away" in caught.value.hint
 
 
+@sqlite_only
 def test_a_database_of_a_newer_version_is_left_alone(root, catalog, make_clip):
     catalog.add(make_clip(), {})
     catalog.close()
@@ -183,6 +187,7 @@ def test_a_database_of_a_newer_version_is_left_alone(root, catalog, make_clip):
     assert file.read_bytes() == before
 
 
+@sqlite_only
 def test_a_full_disk_is_a_full_disk(root, catalog, make_clip):
     catalog.open()
 

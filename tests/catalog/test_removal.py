@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from svd_local.catalog import Catalog
+from svd_local.catalog.models import ClipRow
 from svd_local.errors import NotFound, StorageFailed
 
 
@@ -106,7 +107,7 @@ def test_a_video_that_cannot_be_deleted_stays_whole_with_its_row(
 
 
 def test_a_poster_that_cannot_be_deleted_is_tried_again_later(
-    catalog, make_clip, root, monkeypatch
+    catalog, make_clip, root, monkeypatch, database_url
 ):
     name = catalog.add(make_clip(), {})
     with monkeypatch.context() as patch:
@@ -114,12 +115,11 @@ def test_a_poster_that_cannot_be_deleted_is_tried_again_later(
         with pytest.raises(StorageFailed, match=r"sd_video_1\.jpg cannot be deleted"):
             catalog.remove([catalog.get(name)])
         assert catalog.clips() == []
-        with Catalog(None, root) as still:
+        with Catalog(database_url, root) as still:
             assert still.clips() == []
     assert "sd_video_1.jpg" in names(root / "videos")
-    with Catalog(None, root) as later:
+    with Catalog(database_url, root) as later:
         assert later.clips() == []
     assert names(root / "videos") == []
-    with sqlite3.connect(root / "catalog.sqlite3") as connection:
-        assert connection.execute("SELECT count(*) FROM clips").fetchone() == (0,)
-    connection.close()
+    with catalog._ready().reading() as session:
+        assert session.scalar(select(func.count()).select_from(ClipRow)) == 0

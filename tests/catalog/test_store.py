@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from servers.databases import sqlite_only
 
 from svd_local.catalog import Catalog
 from svd_local.errors import NotFound, StorageFailed
@@ -40,12 +41,12 @@ def test_a_row_keeps_what_was_asked_and_what_happened(catalog, make_clip):
     assert document["files"] == clip.files.to_json()
 
 
-def test_the_media_root_may_move_with_its_catalog(catalog, make_clip, root, tmp_path):
+def test_the_media_root_may_move_with_its_catalog(catalog, make_clip, root, tmp_path, database_url):
     catalog.add(make_clip(), REQUEST)
     catalog.close()
     moved = tmp_path / "elsewhere" / "media"
     shutil.move(root, moved)
-    with Catalog(None, moved) as there:
+    with Catalog(database_url, moved) as there:
         found = there.find(FINGERPRINT)
     assert found.path == moved / "videos" / "sd_video_1.mp4"
     assert found.files.poster == moved / "videos" / "sd_video_1.jpg"
@@ -169,6 +170,7 @@ def test_figures_by_tier_checkpoint_and_speed(catalog, make_clip):
     assert (second["seconds_median"], second["seconds_p95"]) == (10.5, 19.0)
 
 
+@sqlite_only
 def test_reading_makes_no_database(catalog, root):
     assert catalog.find(FINGERPRINT) is None
     assert catalog.clips() == catalog.older_than(0) == catalog.remove([]) == []
