@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the catalog; None is SQLite in the media root."""
     vram_budget: int | None = None
     """Most GPU memory to use, in bytes; text such as ``6GiB`` is understood."""
+    disk_reserve: int = 2 * 2**30
+    """Bytes a batch leaves free on the disk: it pauses below; text such as ``2GiB`` is understood."""
     allow_download: bool = False
     """Let a missing checkpoint be downloaded when a clip asks for it."""
     allow_remote: bool = False
@@ -140,6 +142,15 @@ class Settings(BaseSettings):
     @classmethod
     def _none(cls, value: str | None) -> str | None:
         return None if value is None or value.strip().lower() == "none" else value
+
+    @field_validator("disk_reserve", mode="before")
+    @classmethod
+    def _reserve(cls, value: Any) -> Any:
+        if value in (0, "0"):  # no reserve
+            return 0
+        if isinstance(value, (str, int)):
+            return parse_bytes(value, field="SVD_LOCAL_DISK_RESERVE")
+        return value
 
     @field_validator("media_dir", "models_dir")
     @classmethod

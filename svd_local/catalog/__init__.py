@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from svd_local.catalog.stored import StoredClip
+from svd_local.catalog.stored import StoredClip, restored
 
 if TYPE_CHECKING:
     from svd_local.catalog.store import Catalog
 
-__all__ = ["Catalog", "StoredClip"]
+__all__ = ["Catalog", "StoredClip", "restored"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,10 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from svd_local.result import Clip, Correction, Files, Kind, Memory, Quality, Timings
+from svd_local.result import Attempt, Clip, Correction, Files, Kind, Memory, Quality, Timings
 
 _PLACES = ("path", "files", "id", "success", "cached")
 """What a stored result leaves out: its place may move, the rest is the reader's to say."""
+_SIMPLE = (
+    *("checkpoint", "engine", "device", "speed", "frames", "fps", "width", "height"),
+    *("duration_s", "seed", "fingerprint"),
+)
+"""What is read back as it was written down, null where it was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +65,13 @@ class StoredClip:
         Timings are those of this request, hence empty; memory, quality and parameters still say how
         the file was made.
         """
-        document = self.document
-        memory, quality = document.get("memory"), document.get("quality")
-        simple: dict[str, Any] = {
-            name: document.get(name)
-            for name in (
-                "checkpoint",
-                "engine",
-                "device",
-                "speed",
-                "frames",
-                "fps",
-                "width",
-                "height",
-                "duration_s",
-                "seed",
-                "fingerprint",
-            )
-        }
-        return Clip(
-            kind=self.kind,
-            path=self.path,
-            tier=self.tier,
-            attempts=(),
-            parameters=document["parameters"],
-            files=self.files,
-            synthetic=self.synthetic,
-            cached=True,
-            corrections=tuple(_correction(c) for c in document["corrections"]),
-            warnings=tuple(document["warnings"]),
-            memory=None if memory is None else Memory(**memory),
-            timings=Timings(),
-            quality=None if quality is None else Quality(**quality),
+        return dataclasses.replace(
+            restored(self.document, self.files),
             id=self.id,
-            **simple,
+            cached=True,
+            attempts=(),
+            timings=Timings(),
+            elapsed_s=0.0,
         )
 
     def summary(self) -> dict[str, Any]:
@@ -129,6 +107,34 @@ class StoredClip:
 def document_of(clip: Clip) -> dict[str, Any]:
     """What of ``clip`` is stored as its document."""
     return {key: value for key, value in clip.to_json().items() if key not in _PLACES}
+
+
+def restored(document: Mapping[str, Any], files: Files) -> Clip:
+    """The clip that ``Clip.to_json`` or ``document_of`` wrote down, its files where they are now.
+
+    Raises:
+        ValueError: ``files`` has no video.
+    """
+    if files.video is None:
+        raise ValueError("a clip has a video")
+    memory, quality = document.get("memory"), document.get("quality")
+    simple: dict[str, Any] = {name: document.get(name) for name in _SIMPLE}
+    return Clip(
+        kind=document["kind"],
+        path=files.video,
+        tier=document["tier"],
+        attempts=tuple(Attempt(**attempt) for attempt in document["attempts"]),
+        parameters=document["parameters"],
+        files=files,
+        synthetic=document["synthetic"],
+        elapsed_s=document["elapsed_s"],
+        corrections=tuple(_correction(c) for c in document["corrections"]),
+        warnings=tuple(document["warnings"]),
+        memory=None if memory is None else Memory(**memory),
+        timings=Timings(**document["timings"]),
+        quality=None if quality is None else Quality(**quality),
+        **simple,
+    )
 
 
 def _correction(document: Mapping[str, Any]) -> Correction:

@@ -156,12 +156,14 @@ class _Take:
         self._beside.result(self._tell)
         self._tell()
         began = time.monotonic()
+        video = self._staging.path(".mp4")
         info = verify(
-            self._staging.path(".mp4"),
+            video,
             frames=self._frames.count,
             size=size,
             fps=self._fps,
             check=monitor.check,
+            beside=video,
         )
         assert self._first is not None
         shown = self._first if self._frames.pixels == "rgb24" else to_rgb(self._first)

@@ -40,11 +40,12 @@ class Finishing:
             MediaFailed: ffmpeg failed or its file is not what was asked for.
             StorageFailed: files or row could not be stored.
             Cancelled: asked for while frames were encoded.
+            Exception: whatever the delivery's ``commit`` raises.
         """
         from svd_local.storage import file_prefix
 
         work, staging, manifest = self.work, self.encoding.staging, self.frames.manifest
-        plan = work.plan
+        plan, delivery, request = work.plan, work.delivery, work.request.describe()
         video = self.encoding.finish()
         ending = self.frames.ended()
         clip = _draft(work, self.frames)
@@ -73,16 +74,22 @@ class Finishing:
         if manifest is not None:
             staging.write(".json", _json_bytes({"clip": _manifest_head(clip), **manifest}))
         suffixes = [".jpg", ".mp4"] if manifest is None else [".json", ".jpg", ".mp4"]
-        published = staging.publish(file_prefix(plan.kind, synthetic=plan.synthetic), suffixes)
         elapsed_s = work.monitor.elapsed_s
         clip = dataclasses.replace(
             clip,
-            path=published[".mp4"],
-            files=Files(published[".mp4"], published[".jpg"], published.get(".json")),
             elapsed_s=elapsed_s,
             attempts=(*work.before, Attempt(plan.tier, "ok", elapsed_s=elapsed_s)),
         )
-        return dataclasses.replace(clip, id=catalog.add(clip, work.request.describe()))
+        published = staging.publish(
+            file_prefix(plan.kind, synthetic=plan.synthetic),
+            suffixes,
+            stem=delivery.stem,
+            record=delivery.record(clip, request),
+        )
+        files = Files(published[".mp4"], published[".jpg"], published.get(".json"))
+        clip = dataclasses.replace(clip, path=published[".mp4"], files=files)
+        name = catalog.add(clip, request, joined=delivery.joined(clip))
+        return dataclasses.replace(clip, id=name)
 
 
 @contextmanager

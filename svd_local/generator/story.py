@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from svd_local.errors import InvalidRequest, TierBusy
+from svd_local.generator.delivery import Delivery
 from svd_local.generator.seeds import draw_seed
 from svd_local.generator.sources import gather
 from svd_local.generator.turns import Place, Room, Turns, Underway
@@ -74,6 +75,7 @@ class VideoGenerator:
         *,
         progress: ProgressCallback | None = None,
         cancelled: Callable[[], bool] | None = None,
+        delivery: Delivery | None = None,
         **fields: Any,
     ) -> Clip:
         """Make one clip, or find it in the catalog.
@@ -82,6 +84,7 @@ class VideoGenerator:
             request: what the clip should be; or give its fields by keyword instead.
             progress: called now and then from the thread that makes the clip.
             cancelled: asked now and then; true stops the clip.
+            delivery: how the clip is handed over, where that is special.
             **fields: the request's fields, where no ``request`` is given.
 
         Returns:
@@ -96,7 +99,7 @@ class VideoGenerator:
         asked = _one_request(request, fields)
         monitor = Monitor(progress, cancelled)
         with self._here.place() as place:
-            return self._generate(asked, monitor, place)
+            return self._generate(asked, monitor, place, delivery or Delivery())
 
     async def agenerate(
         self,
@@ -148,7 +151,9 @@ class VideoGenerator:
     ) -> None:
         self.close()
 
-    def _generate(self, request: ClipRequest, monitor: Monitor, place: Place) -> Clip:
+    def _generate(
+        self, request: ClipRequest, monitor: Monitor, place: Place, delivery: Delivery
+    ) -> Clip:
         from svd_local.generator.finish import publish_placeholder
         from svd_local.storage import check_writable
 
@@ -159,15 +164,17 @@ class VideoGenerator:
             made = climb(
                 self._rungs(request),
                 lambda tier, before: self._serve(
-                    tier, before, request, folder, monitor.for_tier(tier.id), place
+                    tier, before, request, folder, monitor.for_tier(tier.id), place, delivery
                 ),
                 fall_through=not named,
             )
         except TierBusy as busy:
-            if not named:
+            if not (named and delivery.placeholders):
                 raise
             return publish_placeholder(request, folder, busy.attempts, monitor)
         if made.value is None:
+            if not delivery.placeholders:
+                raise _busy(made.attempts)
             return publish_placeholder(request, folder, made.attempts, monitor)
         return dataclasses.replace(made.value, attempts=made.attempts, elapsed_s=monitor.elapsed_s)
 
@@ -194,6 +201,7 @@ class VideoGenerator:
         folder: Path,
         monitor: Monitor,
         place: Place,
+        delivery: Delivery,
     ) -> Clip:
         """One rung: plan, look in the catalog, then make the clip."""
         plan = tier.plan(request, monitor)
@@ -206,13 +214,13 @@ class VideoGenerator:
                 # The same clip, asked for twice at once, is made once and then found.
                 same = self._underway.alone(fingerprint, monitor.check, place.leave)
                 alone.enter_context(same)
-                found = self._find(fingerprint, plan, folder)
+                found = self._find(fingerprint, plan, folder, delivery.stem)
                 if found is not None:
                     return found
             # A catalog that cannot be written is found out before the GPU has worked for nothing.
             catalog = self._open_catalog()
             catalog.open()
-            begin = Beginning(request, plan, sources, folder, before, monitor)
+            begin = Beginning(request, plan, sources, folder, before, monitor, delivery)
             return self._make(tier, begin, place, catalog)
 
     def _make(self, tier: Tier, begin: Beginning, place: Place, catalog: Catalog) -> Clip:
@@ -238,16 +246,16 @@ class VideoGenerator:
             turn.close()
             return finishing.publish(catalog)
 
-    def _find(self, fingerprint: str, plan: Plan, folder: Path) -> Clip | None:
-        """The clip the catalog has for ``fingerprint``, brought into ``folder``."""
+    def _find(self, fingerprint: str, plan: Plan, folder: Path, stem: str | None) -> Clip | None:
+        """The clip the catalog has for ``fingerprint``, brought into ``folder``, named ``stem``."""
         from svd_local.storage import link_or_copy
 
         stored = self._open_catalog().find(fingerprint)
         if stored is None:
             return None
         clip = stored.to_clip()
-        if clip.path.parent != folder.absolute():
-            files = link_or_copy(clip.files, folder)
+        if stem is not None or clip.path.parent != folder.absolute():
+            files = link_or_copy(clip.files, folder, stem=stem)
             clip = dataclasses.replace(clip, files=files, path=files.video or clip.path)
         return dataclasses.replace(clip, corrections=plan.corrections, cached=True)
 
@@ -264,6 +272,19 @@ class VideoGenerator:
             if self._catalog is not None:
                 self._catalog.close()
                 self._catalog = None
+
+
+def _busy(attempts: tuple[Attempt, ...]) -> TierBusy:
+    """No rung served and all fell through: what helps, if anything, is time."""
+    waits = [a.retry_after_s for a in attempts if a.retry_after_s is not None]
+    reasons = "; ".join(f"{a.tier}: {a.reason}" for a in attempts)
+    busy = TierBusy(
+        f"no tier could make the clip: {reasons or 'a placeholder was asked for'}",
+        hint="svd-local status says what each tier needs.",
+        retry_after_s=min(waits, default=None),
+    )
+    busy.attempts = attempts
+    return busy
 
 
 def _one_request(request: ClipRequest | None, fields: dict[str, Any]) -> ClipRequest:

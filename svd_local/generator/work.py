@@ -15,6 +15,7 @@ from svd_local.tiers.base import Monitor, Plan
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from svd_local.generator.delivery import Delivery
     from svd_local.generator.sources import Sources
     from svd_local.keyframe.types import Keyframe
 
@@ -30,6 +31,7 @@ class Beginning:
     before: tuple[Attempt, ...]
     """The attempts of the rungs above this one."""
     monitor: Monitor
+    delivery: Delivery
 
     @property
     def paints(self) -> bool:
@@ -70,6 +72,7 @@ class Beginning:
             self.folder,
             self.before,
             self.monitor,
+            self.delivery,
             keyframes,
             keyframe_s,
             letters,

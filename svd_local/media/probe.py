@@ -73,16 +73,22 @@ class VideoInfo:
 
 
 def probe(
-    path: Path, *, limits: Limits = DEFAULT_LIMITS, check: ffmpeg.Check | None = None
+    path: Path,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    check: ffmpeg.Check | None = None,
+    beside: Path | None = None,
 ) -> VideoInfo:
     """Decode ``path`` in full and say what it holds.
+
+    ``beside`` says where its scratch folder goes, as for ``working_folder``.
 
     Raises:
         MediaFailed: it is no video file of the containers taken, is damaged, holds no frame, or
             exceeds a limit.
     """
     _check_size(path, limits)
-    with working_folder() as room:
+    with working_folder(beside) as room:
         finished = ffmpeg.run(
             [
                 *ffmpeg.usual_options("info"),
@@ -130,6 +136,7 @@ def verify(
     size: tuple[int, int],
     fps: float,
     check: ffmpeg.Check | None = None,
+    beside: Path | None = None,
 ) -> VideoInfo:
     """Decode ``path`` in full and see that it is what was asked for.
 
@@ -137,7 +144,7 @@ def verify(
         MediaFailed: it is not H.264 in yuv420p with exactly ``frames`` whole frames of ``size``, at a
             constant ``fps``; every difference is named.
     """
-    info = probe(path, check=check)
+    info = probe(path, check=check, beside=beside)
     differences = [
         f"{what} is {found}, not {wanted}"
         for what, found, wanted in (

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from svd_local.storage.checks import check_writable
 from svd_local.storage.linking import link_or_copy
-from svd_local.storage.names import file_prefix
+from svd_local.storage.names import check_stem, file_prefix
 from svd_local.storage.staging import Staging
-from svd_local.storage.sweeping import sweep
+from svd_local.storage.sweeping import Orphan, orphans, sweep
 
-__all__ = ["Staging", "check_writable", "file_prefix", "link_or_copy", "sweep"]
+__all__ = [
+    "Orphan",
+    "Staging",
+    "check_stem",
+    "check_writable",
+    "file_prefix",
+    "link_or_copy",
+    "orphans",
+    "sweep",
+]

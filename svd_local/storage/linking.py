@@ -10,36 +10,40 @@ from pathlib import Path
 
 from svd_local.result import Files
 from svd_local.storage.faults import storing
-from svd_local.storage.names import parse_stem
-from svd_local.storage.staging import Staging
+from svd_local.storage.names import wanted_stems
+from svd_local.storage.staging import SUFFIXES, Staging
 
 
-def link_or_copy(files: Files, folder: Path) -> Files:
-    """Bring a published clip's files into ``folder``, under their own name where it is free.
+def link_or_copy(files: Files, folder: Path, *, stem: str | None = None) -> Files:
+    """Bring a published clip's files into ``folder``, under ``stem`` or their own name.
 
-    Where ``folder`` has them already (the same files, or equal ones of the same name) those are
-    answered, so that asking twice makes nothing twice. Published as ``Staging`` does it.
+    Where that name is taken a number is added to it. Where ``folder`` has the clip already (the same
+    files, or equal ones, under one of those names) those are answered, so that asking twice makes
+    nothing twice. Published as ``Staging`` does it.
 
     Raises:
+        InvalidRequest: ``stem`` is no plain file name.
         StorageFailed: a file is gone, or the folder cannot be written.
         DiskFull: there is no room for a copy.
-        ValueError: there is no video, or its name is none of ours.
+        ValueError: there is no video.
     """
+    if files.video is None:
+        raise ValueError("there is no video to bring anywhere")
     named = {
         "manifest": files.manifest,
         "poster": files.poster,
         "video": files.video,
     }
     sources = {field: path for field, path in named.items() if path is not None}
-    name = None if files.video is None else parse_stem(files.video.stem)
-    if name is None:
-        raise ValueError(f"{files.video} is no published video")
-    prefix, moment = name
+    wanted = files.video.stem if stem is None else stem
     folder = folder.absolute()
     with storing(folder):
-        there = {field: folder / path.name for field, path in sources.items()}
-        if all(_equal(sources[field], there[field]) for field in sources):
-            return dataclasses.replace(files, **there)
+        for name in wanted_stems(wanted):
+            there = {field: folder / f"{name}{path.suffix}" for field, path in sources.items()}
+            if all(_equal(sources[field], there[field]) for field in sources):
+                return dataclasses.replace(files, **there)
+            if not any((folder / f"{name}{suffix}").exists() for suffix in SUFFIXES):
+                break
     with Staging(folder) as staging:
         lengths = {}
         with storing(folder):
@@ -47,7 +51,7 @@ def link_or_copy(files: Files, folder: Path) -> Files:
                 _link_or_copy(path, staging.path(path.suffix))
                 lengths[path.suffix] = path.stat().st_size
         suffixes = [path.suffix for path in sources.values()]
-        paths = staging.publish(prefix, suffixes, lengths=lengths, at=moment)
+        paths = staging.publish("", suffixes, lengths=lengths, stem=wanted)
     return dataclasses.replace(
         files, **{field: paths[path.suffix] for field, path in sources.items()}
     )

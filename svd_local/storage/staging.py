@@ -12,10 +12,13 @@ The steps of one clip, and what is left where the process dies after each:
 5. No file of that stem exists, so ``publishing`` is written into the reservation, naming what will
    be moved: the same.
 6. Poster and manifest are moved out, and the folder is flushed: they are strays, recognised by a
-   reservation that has ``publishing`` and still holds the MP4; swept with it.
+   ``publishing`` whose last file is not there; swept with it.
 7. The MP4 is moved out, and the folder is flushed: a complete clip, without a row if the catalog
-   was not reached; only the empty reservation is swept.
+   was not reached. Where a ``record`` was left for that case, ``orphans`` finds clip and record, and
+   the reservation stays for it; else only the empty reservation is swept.
 8. The reservation is renamed to a random name again and deleted: nothing, or an empty leftover.
+
+Taking files back, the MP4 first, is as step 6 at every point.
 
 Moving is ``rename`` within one file system; that it overwrites nothing follows from the reservation
 and a look at the names, on any file system, also one without hard links. What dies is the process:
@@ -38,12 +41,13 @@ from typing import Self
 from svd_local.errors import StorageFailed
 from svd_local.storage.faults import FULL, failure, storing
 from svd_local.storage.lock import Lock
-from svd_local.storage.names import stems
+from svd_local.storage.names import stems, wanted_stems
 
 PART_PREFIX, PART_SUFFIX = ".svd-", ".part"
 CLIP = "clip"
 LOCK = "lock"
 PUBLISHING = "publishing"
+RECORD = "record"
 SUFFIXES = (".mp4", ".jpg", ".json")
 """Of every file that may share a stem; a stem is free when none of them exists."""
 
@@ -75,14 +79,17 @@ class Staging:
             ways = (self.target, *self.target.parents)
             self._made = [folder for folder in ways if not folder.exists()]
             self.target.mkdir(parents=True, exist_ok=True)
-            self._part = Path(
-                tempfile.mkdtemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=self.target)
-            )
-            try:
-                self._lock = Lock(self._part / LOCK)
-            except BaseException:
-                shutil.rmtree(self._part, ignore_errors=True)
-                raise
+            while self._lock is None:
+                self._part = Path(
+                    tempfile.mkdtemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=self.target)
+                )
+                try:
+                    self._lock = Lock(self._part / LOCK)
+                except FileNotFoundError:
+                    continue  # we were stopped for so long that it was swept as a dead one's
+                except BaseException:
+                    shutil.rmtree(self._part, ignore_errors=True)
+                    raise
         return self
 
     def __exit__(
@@ -132,15 +139,20 @@ class Staging:
         *,
         lengths: Mapping[str, int] | None = None,
         at: datetime | None = None,
+        stem: str | None = None,
+        record: bytes | None = None,
     ) -> dict[str, Path]:
         """Make the files of ``suffixes`` visible, in that order, under one new name; once only.
 
         The last one is the file that stands for the clip: when it can be seen, all can. ``prefix``
         is ``file_prefix``'s; ``lengths`` gives bytes by suffix for files that were measured when
-        they were checked; ``at``, with a time zone, is now unless given. Answers the final path by
-        suffix.
+        they were checked; ``at``, with a time zone, is now unless given. ``stem`` is wanted instead
+        of prefix and moment: it gets a number where it is taken. ``record`` is what ``orphans``
+        will say of the clip if the process dies before leaving the block. Answers the final path
+        by suffix.
 
         Raises:
+            InvalidRequest: ``stem`` is no plain file name.
             StorageFailed: a file is missing, empty or of another length, or cannot be stored.
             DiskFull: there is no room.
         """
@@ -150,9 +162,13 @@ class Staging:
             for suffix, path in sources.items():
                 _check_length(path, expected.get(suffix))
                 _flush(path)
-            stem = self._reserve(prefix, at or datetime.now(UTC))
-            targets = {suffix: self.target / f"{stem}{suffix}" for suffix in sources}
-            (self.folder / PUBLISHING).write_text("\n".join(suffixes))
+            if record is not None:
+                (self.folder / RECORD).write_bytes(record)
+            names = stems(prefix, at or datetime.now(UTC)) if stem is None else wanted_stems(stem)
+            name = self._reserve(names)
+            targets = {suffix: self.target / f"{name}{suffix}" for suffix in sources}
+            plan = "\n".join(target.name for target in targets.values())
+            (self.folder / PUBLISHING).write_text(plan, encoding="utf-8")
             for suffix in sources:
                 if suffix == suffixes[-1] and len(suffixes) > 1:
                     flush_folder(self.target)
@@ -161,9 +177,9 @@ class Staging:
             flush_folder(self.target)
         return targets
 
-    def _reserve(self, prefix: str, at: datetime) -> str:
-        """Take the first free stem from ``at`` on; this folder's name then says whose it is."""
-        for stem in stems(prefix, at):
+    def _reserve(self, names: Iterator[str]) -> str:
+        """Take the first of ``names`` that is free; this folder's name then says whose it is."""
+        for stem in names:
             reservation = self.target / f"{PART_PREFIX}{stem}{PART_SUFFIX}"
             try:
                 self.folder.rename(reservation)
