@@ -143,6 +143,15 @@ class Catalog:
             clips = [row.stored(self._root) for row in rows]
         return next((clip for clip in clips if clip.present and _unaltered(clip)), None)
 
+    def at(self, path: Path) -> StoredClip | None:
+        """The newest clip whose video is ``path``; None without one."""
+        if not self._database.exists:
+            return None
+        query = select(ClipRow).where(ClipRow.path == self._written(path), ~ClipRow.removing)
+        with self._ready().reading() as session:
+            row = session.scalars(query.order_by(ClipRow.id.desc()).limit(1)).first()
+            return None if row is None else row.stored(self._root)
+
     def clips(
         self,
         *,

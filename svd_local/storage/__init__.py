@@ -7,12 +7,15 @@ the MP4 last: an MP4 that can be seen is whole, and its poster and manifest are 
 from __future__ import annotations
 
 from svd_local.storage.checks import check_writable
+from svd_local.storage.faults import storing
 from svd_local.storage.linking import link_or_copy
+from svd_local.storage.lock import Lock
 from svd_local.storage.names import check_stem, file_prefix
 from svd_local.storage.staging import Staging
 from svd_local.storage.sweeping import Orphan, orphans, sweep
 
 __all__ = [
+    "Lock",
     "Orphan",
     "Staging",
     "check_stem",
@@ -20,5 +23,6 @@ __all__ = [
     "file_prefix",
     "link_or_copy",
     "orphans",
+    "storing",
     "sweep",
 ]

@@ -17,6 +17,7 @@ from svd_local.catalog.identity import new_id
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.values import NewJob
 from svd_local.catalog.models import BatchRow, JobRow
+from svd_local.errors import InvalidRequest
 
 NOT_IN_MANIFEST = "not-in-manifest"
 """The reason's code of a job that was cancelled because its manifest lost it; it comes back with it."""
@@ -48,6 +49,12 @@ def enrol(
     """See ``Jobs.enroll``; answers the batch and how many were added, known and cancelled."""
     moment = now(session)
     batch = _batch(session, name, manifest, folder, moment)
+    if batch.folder != str(folder.absolute()):
+        raise InvalidRequest(
+            f"the batch {name!r} writes into {batch.folder}, not into {folder.absolute()}",
+            hint="Give this one another name, or that folder.",
+            field="folder",
+        )
     known = {
         row.key: row
         for row in session.execute(

@@ -54,6 +54,7 @@ class Jobs(JobViews):
 
         Raises:
             ValueError: two of ``jobs`` have one key.
+            InvalidRequest: the batch has another folder.
         """
         with self._ready().writing() as session:
             batch, added, known, cancelled = enrol(session, name, manifest, folder, jobs)

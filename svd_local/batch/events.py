@@ -1,0 +1,123 @@
+"""What a running batch tells whoever waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from svd_local.catalog.jobs import Enrolment, Job, Reason
+from svd_local.result import Clip, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The batch is enrolled; ``swept`` leftovers of a dead run were removed."""
+
+    enrolment: Enrolment
+    swept: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobBegun:
+    """A lane took up a job."""
+
+    job: Job
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """A sign of life from a clip in the making."""
+
+    job: Job
+    lane: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """A job has its clip; ``clip.cached`` tells a hit, ``adopted`` one a dead worker had finished."""
+
+    job: Job
+    clip: Clip
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobPostponed:
+    """A try failed; the next one is not begun before ``job.not_before``."""
+
+    job: Job
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The job is given up."""
+
+    job: Job
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class JobReleased:
+    """The job was given back unmade, because the batch was stopped."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobLost:
+    """Another worker has the job now, or it was cancelled; this one published nothing."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing can be begun now; something may be at ``until``, or when another worker is done."""
+
+    until: datetime
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """No clip is begun while there is too little room, or the catalog cannot be used."""
+
+    why: str
+    hint: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What the batch was paused for has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The batch was asked to stop: after the clips at hand, or at once where ``cancelling``."""
+
+    cancelling: bool
+
+
+Event = (
+    Begun
+    | JobBegun
+    | JobProgress
+    | JobDone
+    | JobPostponed
+    | JobFailed
+    | JobReleased
+    | JobLost
+    | Waiting
+    | Paused
+    | Resumed
+    | Stopping
+)
+EventCallback = Callable[[Event], None]
+"""Called in the thread that runs the batch, one event at a time. What it raises stops the batch."""

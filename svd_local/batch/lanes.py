@@ -1,0 +1,271 @@
+"""The lanes: threads over one generator that claim jobs, make their clips, and see them published."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from svd_local.batch.adoption import adopt, owner_of
+from svd_local.batch.control import Control
+from svd_local.batch.events import (
+    Event,
+    JobBegun,
+    JobDone,
+    JobFailed,
+    JobLost,
+    JobPostponed,
+    JobProgress,
+    JobReleased,
+    Paused,
+    Resumed,
+    Waiting,
+)
+from svd_local.batch.heart import Heart, Pulse
+from svd_local.batch.liveness import Presence
+from svd_local.batch.options import BatchOptions
+from svd_local.batch.plan import place_of, request_of
+from svd_local.batch.space import shortage
+from svd_local.batch.summary import Tally
+from svd_local.batch.verdict import judge
+from svd_local.catalog.jobs import Batch, Lease
+from svd_local.errors import Cancelled, LeaseLost, StorageFailed
+from svd_local.generator import Delivery, VideoGenerator
+from svd_local.result import Clip, Progress
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from svd_local.catalog import Catalog
+
+T = TypeVar("T")
+
+_CATALOG_PATIENCE_S = 600.0
+"""How long a catalog may be out of reach before the batch ends with its error."""
+_SHORTEST_WAIT_S = 0.02
+
+
+@dataclass
+class Lanes:
+    """What the lanes share, and the lanes themselves."""
+
+    catalog: Catalog
+    generator: VideoGenerator
+    batch: Batch
+    options: BatchOptions
+    control: Control
+    heart: Heart
+    presence: Presence
+    tally: Tally
+    tell: Callable[[Event], None]
+    failure: BaseException | None = field(default=None, init=False)
+    """What ended a lane that should have gone on."""
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _at_work: int = field(default=0, init=False)
+    _pauses: int = field(default=0, init=False)
+    _told_to_wait: bool = field(default=False, init=False)
+
+    def start(self) -> list[threading.Thread]:
+        """Start them; each ends when nothing is left to do, or when that is asked for."""
+        threads = [
+            threading.Thread(target=self._lane, args=(number,), name=f"batch-lane-{number}")
+            for number in range(self.options.lanes)
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def bury(self) -> None:
+        """Take the jobs of workers that died on this machine."""
+        for name in self.presence.dead():
+            self.catalog.jobs.release_dead(name, tries=self.options.tries)
+
+    def adopt(self, folder: Path, lease: Lease | None = None) -> bool:
+        """Adopt what dead workers left in ``folder``; whether the job of ``lease`` was among it."""
+        own = False
+        for adopted in adopt(self.catalog, self.batch.id, folder, lease):
+            self.tally.count("adopted")
+            self.tell(JobDone(adopted.job, adopted.clip, adopted=True))
+            own = own or (lease is not None and adopted.job.id == lease.job.id)
+        return own
+
+    def _lane(self, number: int) -> None:
+        try:
+            while not self.control.stopping:
+                if not self._room():
+                    continue
+                lease = self._persist(self._claim)
+                if lease is not None:
+                    self._work(lease, number)
+                elif not self._wait():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for the lanes
+            self.failure = self.failure or error
+            self.control.ask()
+
+    def _claim(self) -> Lease | None:
+        return self.catalog.jobs.claim(
+            self.batch.id,
+            self.presence.name,
+            lease_s=self.options.lease_s,
+            tries=self.options.tries,
+        )
+
+    def _work(self, lease: Lease, lane: int) -> None:
+        """Make the clip of a claimed job, and see the job to its state whatever happens."""
+        job = lease.job
+        self.tell(JobBegun(job, lane))
+        with self._changed:
+            self._at_work += 1
+            self._told_to_wait = False
+        try:
+            with self.heart.keeping(lease) as pulse:
+                self._try(lease, pulse, lane)
+        except LeaseLost:
+            self.tell(JobLost(job))
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def _try(self, lease: Lease, pulse: Pulse, lane: int) -> None:
+        job = lease.job
+        try:
+            if job.attempt > 1 and self.adopt(place_of(job.folder, self.options.folder), lease):
+                return
+            clip = self._make(lease, pulse, lane)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            if pulse.lost:
+                raise LeaseLost(f"job {job.id} was lost") from error
+            if isinstance(error, Cancelled) and self.control.cancelling:
+                self._persist(lambda: self.catalog.jobs.release(lease))
+                self.tell(JobReleased(job))
+                return
+            self._fail(lease, error)
+            return
+        self.tally.count("cached" if clip.cached else "made")
+        self.tell(JobDone(job, clip))
+
+    def _make(self, lease: Lease, pulse: Pulse, lane: int) -> Clip:
+        job, jobs = lease.job, self.catalog.jobs
+        watch = self.tally.watch()
+
+        def progress(progress: Progress) -> None:
+            watch.see(progress)
+            self.tell(JobProgress(job, lane, progress))
+
+        def commit(session: Session, clip: Clip) -> None:
+            jobs.complete(session, lease, clip_id=clip.id, path=clip.path, cached=False)
+
+        try:
+            clip = self.generator.generate(
+                request_of(job, self.options.folder),
+                progress=progress,
+                cancelled=lambda: pulse.lost or self.control.cancelling,
+                delivery=Delivery(job.name, owner_of(lease), commit, placeholders=False),
+            )
+        finally:
+            watch.over()
+        if clip.cached:
+            self._persist(lambda: jobs.finish(lease, clip_id=clip.id, path=clip.path, cached=True))
+        return clip
+
+    def _fail(self, lease: Lease, error: Exception) -> None:
+        verdict = judge(error, lease.job.attempt, self.options)
+        job = self._persist(
+            lambda: self.catalog.jobs.fail(
+                lease,
+                verdict.reason,
+                tries=self.options.tries,
+                delay_s=verdict.delay_s,
+                final=verdict.final,
+            )
+        )
+        if job.state == "failed":
+            self.tell(JobFailed(job, verdict.reason))
+        else:
+            self.tally.count("postponed")
+            self.tell(JobPostponed(job, verdict.reason))
+
+    def _room(self) -> bool:
+        """Whether there is room for another clip; said, and waited for a little, where there is not."""
+        settings = self.generator.settings
+        folders = (self.options.folder, settings.media_dir)
+        short = shortage(folders, settings.disk_reserve)
+        if short is None:
+            return True
+        self._pause(short)
+        try:
+            while short is not None and not self.control.stopping:
+                self._sleep(self.options.poll_s)
+                short = shortage(folders, settings.disk_reserve)
+        finally:
+            self._resume()
+        return False
+
+    def _wait(self) -> bool:
+        """Wait a little for work; false where none is left."""
+        outlook = self._persist(lambda: self.catalog.jobs.outlook(self.batch.id))
+        if outlook.over:
+            return False
+        wait_s = outlook.next_s or 0.0
+        with self._changed:
+            at_work = self._at_work
+            news = at_work == 0 and wait_s > self.options.poll_s and not self._told_to_wait
+            self._told_to_wait = self._told_to_wait or news
+        if outlook.running > at_work:
+            self._persist(self.bury)
+        if news:
+            until = datetime.now(UTC) + timedelta(seconds=wait_s)
+            self.tell(Waiting(until, outlook.queued, outlook.running))
+        self._sleep(max(_SHORTEST_WAIT_S, min(wait_s, self.options.poll_s)))
+        return True
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, but not beyond the end of a clip: what it frees may be what is waited for."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """``call``, again and again while the catalog cannot be used; a night outlasts a locked database.
+
+        Raises:
+            StorageFailed: it could not for ten minutes, or the batch is being cancelled.
+        """
+        give_up = time.monotonic() + _CATALOG_PATIENCE_S
+        paused = False
+        try:
+            while True:
+                try:
+                    return call()
+                except StorageFailed as error:
+                    if time.monotonic() > give_up or self.control.cancelling:
+                        raise
+                    if not paused:
+                        self._pause(Paused(error.message, error.hint))
+                        paused = True
+                time.sleep(self.options.poll_s)
+        finally:
+            if paused:
+                self._resume()
+
+    def _pause(self, why: Paused) -> None:
+        """Say so, once for all lanes."""
+        with self._changed:
+            self._pauses += 1
+            first = self._pauses == 1
+        if first:
+            self.tell(why)
+
+    def _resume(self) -> None:
+        with self._changed:
+            self._pauses -= 1
+            last = self._pauses == 0
+        if last:
+            self.tell(Resumed())

@@ -1,0 +1,58 @@
+"""How a batch is run, and what it is called."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from svd_local.errors import InvalidRequest
+
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How to run one batch.
+
+    Raises:
+        InvalidRequest: a value means nothing.
+    """
+
+    name: str
+    """The same name goes on with the same batch."""
+    folder: Path
+    """Output folder; the jobs' own folders are below it."""
+    manifest: Path | None = None
+    lanes: int = 2
+    """Clips in the making at once over the one generator: while one denoises, the next one's picture
+    is prepared or the last one's file written."""
+    tries: int = 3
+    """How often a job is begun before it is given up."""
+    lease_s: float = 60.0
+    """Seconds without a sign of life after which a job is somebody else's."""
+    backoff_s: float = 10.0
+    """Wait before a second try where the error names none; doubled with each try, at most ten minutes."""
+    poll_s: float = 1.0
+    """Longest wait before looking again for work, room on the disk, or a cancelled job."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or len(self.name) > MAX_NAME or not self.name.isprintable():
+            raise InvalidRequest(
+                f"the batch's name {self.name[:40]!r} is empty, too long or unprintable",
+                hint=f"Write at most {MAX_NAME} characters.",
+                field="name",
+            )
+        for field, least in (("lanes", 1), ("tries", 1), ("lease_s", 1), ("backoff_s", 0)):
+            if getattr(self, field) < least:
+                raise InvalidRequest(
+                    f"{field}: {getattr(self, field)} is less than {least}",
+                    hint=f"Write {least} or more.",
+                    field=field,
+                )
+
+
+def batch_name(manifest: Path, folder: Path) -> str:
+    """What a batch is called that was given no name: the same for the same manifest and folder."""
+    places = f"{manifest.absolute()}\0{folder.absolute()}"
+    return f"{manifest.stem[:100]}-{hashlib.sha256(places.encode()).hexdigest()[:8]}"

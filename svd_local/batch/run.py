@@ -1,0 +1,147 @@
+"""``run_batch``: make every clip of a batch that can be made, on this machine, in this process."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from svd_local.batch.control import Control
+from svd_local.batch.events import Begun, Event, EventCallback, Stopping
+from svd_local.batch.heart import Heart
+from svd_local.batch.lanes import Lanes
+from svd_local.batch.liveness import Presence
+from svd_local.batch.options import BatchOptions
+from svd_local.batch.plan import new_jobs, place_of
+from svd_local.batch.spec import JobSpec
+from svd_local.batch.summary import BatchSummary, Tally
+from svd_local.errors import InvalidRequest
+from svd_local.generator import VideoGenerator
+from svd_local.settings import Settings
+from svd_local.storage import check_writable, storing, sweep
+
+_LOOK_UP_S = 0.2
+_HALF_BORN_S = 1.0
+"""Age of a staging folder without any sign of its owner that is taken for a dead one's."""
+
+
+def run_batch(
+    settings: Settings,
+    specs: Iterable[JobSpec],
+    options: BatchOptions,
+    events: EventCallback | None = None,
+    *,
+    control: Control | None = None,
+    generator: VideoGenerator | None = None,
+) -> BatchSummary:
+    """Enrol ``specs`` and work until every job of the batch is done, given up or cancelled.
+
+    The same call goes on with the same batch, whatever happened to the process before: what was done
+    stays done, what was begun is begun again, what was published without its row is adopted. Several
+    processes may work on one batch at once; each stays until the last job is over, so that it can
+    take over from one that dies.
+
+    ``KeyboardInterrupt`` in the calling thread is taken as ``control.ask``: the first finishes the
+    clips at hand, the second cancels them and gives their jobs back.
+
+    Args:
+        settings: the machine's.
+        specs: all jobs of the manifest, in its order; read once.
+        options: the batch's name, its folder, and how it is run.
+        events: told what happens, in the calling thread.
+        control: for other threads to stop the batch by.
+        generator: kept loaded by the caller; None makes one for the batch and closes it.
+
+    Raises:
+        InvalidRequest: the batch of that name has another output folder.
+        StorageFailed: the folder or the catalog cannot be used; for ten minutes, once work has begun.
+        Exception: what ``events`` raised, after the clips at hand were cancelled.
+    """
+    from svd_local.catalog import Catalog
+
+    control = control or Control()
+    told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    with ExitStack() as stack:
+        catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
+        catalog.open()
+        _make_folder(options.folder)
+        presence = stack.enter_context(Presence(settings.media_dir))
+        enrolment = catalog.jobs.enroll(
+            options.name, new_jobs(specs), folder=options.folder, manifest=options.manifest
+        )
+        batch = enrolment.batch
+        if generator is None:
+            generator = stack.enter_context(VideoGenerator(settings))
+        heart = stack.enter_context(Heart(catalog.jobs, options.lease_s))
+        tally = Tally()
+        lanes = Lanes(catalog, generator, batch, options, control, heart, presence, tally, told.put)
+        folders = _folders(options.folder, catalog.jobs.folders(batch.id))
+        for folder in folders:
+            lanes.adopt(folder)
+        lanes.bury()
+        told.put(Begun(enrolment, _sweep(folders)))
+        _wait(lanes.start(), told, events, control)
+        if lanes.failure is not None:
+            raise lanes.failure
+        _sweep(folders)
+        if any(part for folder in folders for part in folder.glob(".svd-*.part")):
+            time.sleep(_HALF_BORN_S)  # until it is known whether somebody lives in it
+            _sweep(folders)
+        failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
+        return tally.summary(catalog.jobs.batch(batch.name), failures, stopped=control.stopping)
+
+
+def _wait(
+    threads: list[threading.Thread],
+    told: queue.SimpleQueue[Event],
+    events: EventCallback | None,
+    control: Control,
+) -> None:
+    """Pass events on until the lanes have ended and all is told."""
+    failure: BaseException | None = None
+    while True:
+        try:
+            ended = not any(thread.is_alive() for thread in threads)
+            try:
+                event = told.get(timeout=0 if ended else _LOOK_UP_S)
+            except queue.Empty:
+                if ended:
+                    break
+                continue
+            if events is not None and failure is None:
+                events(event)
+        except KeyboardInterrupt:
+            control.ask()
+            told.put(Stopping(control.cancelling))
+        except BaseException as error:  # noqa: BLE001 - raised again once the lanes have ended
+            failure = error
+            control.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _make_folder(folder: Path) -> None:
+    check_writable(folder, field="folder")
+    with storing(folder, "folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _folders(folder: Path, names: Iterable[str | None]) -> list[Path]:
+    """Every folder in which the batch's clips are made: ``folder``, the jobs', and what is between."""
+    found = {folder.absolute()}
+    for name in names:
+        try:
+            place = place_of(name, folder)
+        except InvalidRequest:
+            continue  # its job will say so
+        while place not in found:
+            found.add(place)
+            place = place.parent
+    return sorted(found)
+
+
+def _sweep(folders: Iterable[Path]) -> int:
+    return sum(len(sweep(folder, _HALF_BORN_S)) for folder in folders)

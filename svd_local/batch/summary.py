@@ -1,0 +1,135 @@
+"""What a batch came to, and how well the time was used."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from svd_local.catalog.jobs import Batch, Job
+from svd_local.result import Progress
+
+_BUSY = "denoise"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """One run of a batch. ``batch`` counts all its jobs; the other numbers are this run's own."""
+
+    batch: Batch
+    made: int
+    """Clips that were made."""
+    cached: int
+    """Jobs whose clip the catalog had."""
+    adopted: int
+    """Jobs whose clip a dead worker had all but finished."""
+    postponed: int
+    """Tries that failed, with another one to come."""
+    elapsed_s: float
+    clips_per_hour: float | None
+    """Of the made ones; null where there was none."""
+    not_denoising: float | None
+    """Share of the time in which no clip was denoised, 0 to 1; null where none ever was."""
+    failures: tuple[Job, ...]
+    """The jobs of the batch that were given up, with their reasons."""
+    stopped: bool
+    """Whether it was asked to stop."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 all is done; 1 jobs were given up; 130 it was stopped before the end."""
+        if self.stopped and not self.batch.finished:
+            return 130
+        return 1 if self.failures else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "success": self.exit_status == 0,
+            "batch": self.batch.to_json(),
+            "made": self.made,
+            "cached": self.cached,
+            "adopted": self.adopted,
+            "postponed": self.postponed,
+            "elapsed_s": round(self.elapsed_s, 3),
+            "clips_per_hour": None
+            if self.clips_per_hour is None
+            else round(self.clips_per_hour, 2),
+            "not_denoising": None if self.not_denoising is None else round(self.not_denoising, 4),
+            "stopped": self.stopped,
+            "failures": [job.to_json() for job in self.failures],
+        }
+
+
+class Tally:
+    """Counts and times of a run, fed by all its lanes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._begun = clock()
+        self._spans: list[tuple[float, float]] = []
+        self.made = self.cached = self.adopted = self.postponed = 0
+
+    def count(self, what: str) -> None:
+        """One more of ``made``, ``cached``, ``adopted`` or ``postponed``."""
+        with self._lock:
+            setattr(self, what, getattr(self, what) + 1)
+
+    def watch(self) -> Watch:
+        """For one clip: notes from its progress when it was denoised."""
+        return Watch(self)
+
+    def span(self, begin: float, end: float) -> None:
+        with self._lock:
+            self._spans.append((begin, end))
+
+    def now(self) -> float:
+        return self._clock()
+
+    def summary(self, batch: Batch, failures: tuple[Job, ...], *, stopped: bool) -> BatchSummary:
+        elapsed_s = self._clock() - self._begun
+        busy_s = _union(self._spans)
+        return BatchSummary(
+            batch=batch,
+            made=self.made,
+            cached=self.cached,
+            adopted=self.adopted,
+            postponed=self.postponed,
+            elapsed_s=elapsed_s,
+            clips_per_hour=3600 * self.made / elapsed_s if self.made and elapsed_s else None,
+            not_denoising=1 - min(busy_s / elapsed_s, 1.0) if self._spans and elapsed_s else None,
+            failures=failures,
+            stopped=stopped,
+        )
+
+
+class Watch:
+    """One clip's denoising, from its first report of it to the first of another stage."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._since: float | None = None
+
+    def see(self, progress: Progress) -> None:
+        if progress.stage == _BUSY:
+            if self._since is None:
+                self._since = self._tally.now()
+        else:
+            self.over()
+
+    def over(self) -> None:
+        """The clip has ended, one way or the other."""
+        if self._since is not None:
+            self._tally.span(self._since, self._tally.now())
+            self._since = None
+
+
+def _union(spans: list[tuple[float, float]]) -> float:
+    """Seconds covered by at least one of ``spans``."""
+    covered, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        covered += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return covered

@@ -1,0 +1,41 @@
+"""What follows from a failed try: another one, when, or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from svd_local.batch.options import BatchOptions
+from svd_local.catalog.jobs import Reason
+from svd_local.errors import CheckpointOffline, InvalidRequest, SvdLocalError, TierUnavailable
+
+_LONGEST_BACKOFF_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``final``: no try can succeed. Else the next may begin after ``delay_s`` seconds."""
+
+    reason: Reason
+    final: bool
+    delay_s: float
+
+
+def judge(error: Exception, attempt: int, options: BatchOptions) -> Verdict:
+    """What to do after try ``attempt`` ended with ``error``.
+
+    Bad input stays bad, and so does a machine that is not set up for the tier or lacks the checkpoint:
+    those are given up at once, whole, with what to do. All else may pass, a bug of ours too.
+    """
+    backoff = min(options.backoff_s * 2.0 ** (attempt - 1), _LONGEST_BACKOFF_S)
+    if not isinstance(error, SvdLocalError):
+        reason = Reason(
+            "bug",
+            f"a bug in svd_local: {type(error).__name__}: {error}",
+            "Please report it.",
+        )
+        return Verdict(reason, final=False, delay_s=backoff)
+    final = isinstance(error, (InvalidRequest, TierUnavailable)) and not isinstance(
+        error, CheckpointOffline
+    )
+    delay_s = backoff if error.retry_after_s is None else error.retry_after_s
+    return Verdict(Reason(error.code, error.message, error.hint), final, delay_s)
