@@ -10,7 +10,7 @@ or made by a newer version.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from svd_local.catalog.database import Database
 from svd_local.catalog.figures import FIGURED, figures
 from svd_local.catalog.identity import new_id
-from svd_local.catalog.models import ClipRow
+from svd_local.catalog.models import ClipRow, JobRow
 from svd_local.catalog.removal import finish_removals, remove
 from svd_local.catalog.stored import StoredClip, document_of, relative_to_root
 from svd_local.errors import NotFound, StorageFailed
@@ -193,12 +193,29 @@ class Catalog:
             )
         return found[0]
 
-    def stats(self) -> dict[str, Any]:
-        """Counts, bytes, and seconds per clip (median, p95) by tier, checkpoint and speed; as JSON."""
+    def named(self, names: Collection[str]) -> dict[str, StoredClip]:
+        """The clips whose ids are ``names``, by id; those that were removed are missing."""
+        if not names or not self._database.exists:
+            return {}
+        query = select(ClipRow).where(ClipRow.id.in_(names), ~ClipRow.removing)
+        with self._ready().reading() as session:
+            return {row.id: row.stored(self._root) for row in session.scalars(query)}
+
+    def stats(self, batch_id: str | None = None) -> dict[str, Any]:
+        """Counts, bytes, and seconds per clip (median, p95) by tier, checkpoint and speed; as JSON.
+
+        Of all clips, or of those that the jobs of one batch came to, found or made.
+        """
         if not self._database.exists:
             return figures(())
+        query = FIGURED
+        if batch_id is not None:
+            of_batch = select(JobRow.clip_id).where(
+                JobRow.batch_id == batch_id, JobRow.state == "done", JobRow.clip_id.is_not(None)
+            )
+            query = query.where(ClipRow.id.in_(of_batch))
         with self._ready().reading() as session:
-            return figures(session.execute(FIGURED))
+            return figures(session.execute(query))
 
     def older_than(self, days: float) -> list[StoredClip]:
         """The clips made more than ``days`` days ago, oldest first."""

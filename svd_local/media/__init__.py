@@ -7,6 +7,7 @@
 - ``planar``    frames as the encoder stores them
 - ``probe``     what a file really holds, by decoding it
 - ``poster``    one frame into a JPEG
+- ``sheet``     a few frames of a clip side by side in a JPEG
 - ``binary``    where ffmpeg is
 - ``messages``  what ffmpeg says, and what of it is worth showing
 - ``metadata``  ffmpeg's text form of a container's tags

@@ -8,7 +8,7 @@ of the machine), in an empty folder, and no more than the limits say. A damaged 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -193,18 +193,21 @@ def decode_frames(
     path: Path,
     size: tuple[int, int] | None = None,
     *,
+    only: Sequence[int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     check: ffmpeg.Check | None = None,
 ) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
     """The frames of ``path``, one at a time: uint8 arrays of shape (height, width, 3), RGB.
 
-    They are scaled to ``size`` (width, height) by Lanczos where it is given.
+    They are scaled to ``size`` (width, height) by Lanczos where it is given. Where ``only`` is, it
+    holds the numbers of the frames that are wanted, from 0; those there are come in their order.
 
     Raises:
         MediaFailed: as for ``probe``; a limit on length ends the frames with this error.
     """
     _check_size(path, limits)
     scale = "scale=" + ("" if size is None else f"{size[0]}:{size[1]}:") + _CLEAN
+    chosen = "" if only is None else f"select={'+'.join(_numbered(n) for n in only)},"
     count = 0
     with (
         working_folder() as room,
@@ -215,7 +218,7 @@ def decode_frames(
                     *_REFUSE,
                     *guarded_input(path, limits),
                     *("-map", "0:v:0", "-fps_mode", "passthrough"),
-                    *("-frames:v", str(limits.frames + 1), "-vf", scale),
+                    *("-frames:v", str(limits.frames + 1), "-vf", chosen + scale),
                     # Ten bits a channel would come as pictures of sixteen.
                     *("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"),
                 ],
@@ -237,6 +240,11 @@ def decode_frames(
                     hint="Cut it to a short clip first.",
                 )
             yield frame
+
+
+def _numbered(frame: int) -> str:
+    """An expression of ffmpeg's that is true for one frame; the comma is hidden from the filter list."""
+    return rf"eq(n\,{frame})"
 
 
 def _check_size(path: Path, limits: Limits) -> None:
