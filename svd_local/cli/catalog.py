@@ -77,11 +77,22 @@ def show(
 
 
 @app.command()
-def stats(json_output: _Json = False) -> None:
+def stats(
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch",
+            help="Only the clips of this batch: its name, or the beginning.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    json_output: _Json = False,
+) -> None:
     """How many clips, how large, and the seconds they took, by tier, checkpoint and speed."""
     with ending(json_output):
         with _catalog() as catalog:
-            figures = catalog.stats()
+            figures = catalog.stats(None if batch is None else catalog.jobs.batch(batch).id)
         if json_output:
             emit({"success": True, "stats": figures})
         else:
@@ -227,28 +238,28 @@ def _show_stats(figures: dict[str, Any]) -> None:
 
     from svd_local.request import format_bytes
 
-    table = Table(
-        "tier",
-        "checkpoint",
-        "speed",
-        "clips",
-        "size",
-        "seconds, median",
-        "p95",
-        box=None,
-    )
-    for group in figures["groups"]:
+    if not figures["clips"]:
+        say("no clips")
+        return
+    table = Table(box=None)
+    for name in ("tier", "checkpoint", "speed"):
+        table.add_column(name)
+    for name in ("clips", "size", "seconds, median", "p95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = figures["groups"]
+    if len(rows) > 1:
+        rows = [*rows, {"tier": "all", "checkpoint": None, "speed": None, **figures}]
+    for row in rows:
         _row(
             table,
-            group["tier"],
-            group["checkpoint"] or "",
-            group["speed"] or "",
-            str(group["clips"]),
-            format_bytes(group["bytes"]),
-            f"{group['seconds_median']:.1f}",
-            f"{group['seconds_p95']:.1f}",
+            row["tier"],
+            row["checkpoint"] or "",
+            row["speed"] or "",
+            f"{row['clips']:,}",
+            format_bytes(row["bytes"]),
+            f"{row['seconds_median']:.1f}",
+            f"{row['seconds_p95']:.1f}",
         )
-    _row(table, "all", "", "", str(figures["clips"]), format_bytes(figures["bytes"]), "", "")
     _print(table)
 
 

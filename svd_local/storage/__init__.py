@@ -11,6 +11,7 @@ from svd_local.storage.faults import storing
 from svd_local.storage.linking import link_or_copy
 from svd_local.storage.lock import Lock
 from svd_local.storage.names import check_stem, file_prefix
+from svd_local.storage.replacing import replace_files
 from svd_local.storage.staging import Staging
 from svd_local.storage.sweeping import Orphan, orphans, sweep
 
@@ -23,6 +24,7 @@ __all__ = [
     "file_prefix",
     "link_or_copy",
     "orphans",
+    "replace_files",
     "storing",
     "sweep",
 ]

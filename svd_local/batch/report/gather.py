@@ -1,0 +1,102 @@
+"""One pass over the catalog: the batch as it is at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from svd_local.batch.report.entry import Entry, entry_of
+from svd_local.batch.report.figures import Figures, Tally
+from svd_local.catalog import Catalog
+from svd_local.catalog.jobs import Batch, Job
+
+LISTED = 500
+"""Jobs without a video that the page lists one by one, of each kind; the table has all of them."""
+_AT_ONCE = 200
+
+Progress = Callable[[int, int], None]
+"""Called with how many of how many jobs were looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """A batch as it was ``written_at``. Its entries lie in ``spool``, and are there as long as it is."""
+
+    batch: Batch
+    written_at: datetime
+    figures: Figures
+    problems: tuple[Entry, ...]
+    """The first ``LISTED`` of those somebody should look at."""
+    unmade: tuple[Entry, ...]
+    """The first ``LISTED`` of the running, queued and cancelled, in this order."""
+    spool: Path
+
+    def lines(self) -> Iterator[str]:
+        """Every job in the manifest's order, each a line of JSON."""
+        with self.spool.open(encoding="utf-8", errors="surrogatepass") as file:
+            for line in file:
+                yield line.rstrip("\n")
+
+    def entries(self) -> Iterator[Entry]:
+        """Every job in the manifest's order."""
+        return map(Entry.parse, self.lines())
+
+
+def gather(
+    catalog: Catalog,
+    batch: Batch,
+    folder: Path,
+    spool: Path,
+    *,
+    written_at: datetime,
+    look: Callable[[Sequence[Entry]], Sequence[Entry]] | None = None,
+    progress: Progress | None = None,
+) -> BatchReport:
+    """Read the jobs of ``batch`` once, in pages, and write them to ``spool`` as ``folder`` sees them.
+
+    ``look`` may add to a page of entries what looking at their files shows, such as contact sheets.
+
+    Raises:
+        StorageFailed: the catalog cannot be read.
+        OSError: the spool cannot be written.
+    """
+    tally = Tally()
+    problems: list[Entry] = []
+    unmade: dict[str, list[Entry]] = {"running": [], "queued": [], "cancelled": []}
+    total, done = sum(catalog.jobs.counts(batch.id).values()), 0
+    # newline: a line ends where we end it, and nowhere else.
+    with spool.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        for page in _pages(catalog, batch, folder):
+            for entry in page if look is None else look(page):
+                file.write(entry.line() + "\n")
+                tally.add(entry)
+                if entry.problem is not None and len(problems) < LISTED:
+                    problems.append(entry)
+                elif len(unmade.get(entry.state, ())) < LISTED and entry.state in unmade:
+                    unmade[entry.state].append(entry)
+            done += len(page)
+            if progress is not None:
+                progress(done, max(done, total))
+    listed = [entry for entries in unmade.values() for entry in entries]
+    return BatchReport(
+        batch=batch,
+        written_at=written_at,
+        figures=tally.figures(),
+        problems=tuple(problems),
+        unmade=tuple(listed[:LISTED]),
+        spool=spool,
+    )
+
+
+def _pages(catalog: Catalog, batch: Batch, folder: Path) -> Iterator[list[Entry]]:
+    jobs, last = catalog.jobs, None
+    while page := jobs.jobs(batch.id, after=last, limit=_AT_ONCE):
+        clips = catalog.named(_clip_ids(page))
+        yield [entry_of(job, clips.get(job.clip_id or ""), folder) for job in page]
+        last = page[-1]
+
+
+def _clip_ids(jobs: Sequence[Job]) -> set[str]:
+    return {job.clip_id for job in jobs if job.clip_id is not None}

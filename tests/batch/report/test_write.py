@@ -1,0 +1,167 @@
+"""The report's files: whole, in their place, and in nobody's way."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from svd_local.batch.report import page as page_module
+from svd_local.errors import StorageFailed
+from svd_local.storage import sweep
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_lies_in_the_batchs_folder(bench):
+    batch = bench({"title": "a"})
+    video = batch.done()
+    files = batch.report()
+    assert (files.html, files.csv, files.json) == tuple(
+        batch.folder / f"report.{end}" for end in ("html", "csv", "json")
+    )
+    assert names(batch.folder) == sorted(
+        [video.name, f"{video.stem}.jpg", "report.csv", "report.html", "report.json"]
+    )
+    json.dumps(files.to_json())
+
+
+def test_a_batch_that_made_nothing_has_a_report_too(bench):
+    batch = bench({"title": "a"})
+    batch.fail()
+    assert batch.report().html.is_file()
+
+
+def test_the_next_report_takes_its_place(bench, monkeypatch):
+    monkeypatch.setattr(page_module, "PER_PAGE", 1)
+    batch = bench(*({"title": text} for text in "abc"))
+    videos = [batch.done(), batch.done(), batch.done()]
+    assert len(batch.report().pages) == 3
+    videos[1].unlink()
+    videos[2].unlink()
+    assert len(batch.report().pages) == 1
+    assert [name for name in names(batch.folder) if name.startswith("report")] == [
+        "report.csv",
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_another_batchs_report_is_left_alone(bench):
+    first = bench({"title": "a"}, name="First")
+    first.done()
+    second = bench({"title": "b"}, name="Second: <week 2>", folder=first.folder)
+    second.done("other")
+    kept = first.report().html.read_bytes()
+    files = second.report()
+    assert files.html.name == "report_second-week-2.html"
+    assert second.report().html == files.html, "and found again"
+    assert first.report().html.name == "report.html"
+    assert b"<h1><bdi>First</bdi></h1>" in kept
+
+
+@pytest.mark.parametrize("taken", ["report.mp4", "report.html", "report.csv", "report.json"])
+def test_a_file_of_that_name_is_left_alone(bench, taken):
+    batch = bench({"title": "a"})
+    batch.folder.mkdir(parents=True)
+    (batch.folder / taken).write_text("{}")
+    assert batch.report().html.name == "report_lessons.html"
+    assert (batch.folder / taken).read_text() == "{}"
+
+
+def test_one_that_is_cut_short_leaves_the_old_one(bench):
+    batch = bench({"title": "a"})
+    old = batch.report().html.read_bytes()
+    batch.done()
+    before = names(batch.folder)
+
+    def stop(done, total):
+        assert (done, total) == (1, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.report(progress=stop)
+    assert (batch.folder / "report.html").read_bytes() == old
+    assert names(batch.folder) == before
+    assert sweep(batch.folder, 0) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_refuses_is_named(bench, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(StorageFailed, match="locked"):
+        bench({"title": "a"}).report(folder=locked)
+
+
+def test_a_folder_that_is_a_file_is_named(bench, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageFailed, match="file"):
+        bench({"title": "a"}).report(folder=tmp_path / "file")
+
+
+def test_elsewhere_the_links_still_lead_to_the_videos(bench, parsed, tmp_path):
+    batch = bench({"title": "a"})
+    video = batch.done()
+    files = batch.report(folder=tmp_path / "elsewhere")
+    (shown,) = parsed(files.html).all("video")
+    assert (files.html.parent / shown["src"]).resolve() == video.resolve()
+
+
+def test_sheets_are_made_once_and_dropped_with_their_clip(bench, parsed):
+    batch = bench({"title": "a"}, {"title": "b"})
+    kept, doomed = batch.done(), batch.done(frames=None)
+    files = batch.report(sheets=True)
+    pictures = batch.folder / "report_files"
+    assert len(names(pictures)) == 4
+    document = json.loads(files.json.read_text())
+    sheet = batch.folder / document["jobs"][0]["files"]["sheet"]
+    with Image.open(sheet) as picture:
+        assert picture.width == 5 * 240 + 4 * 2
+    (first, _) = parsed(files.html).all("img")
+    assert (batch.folder / first["src"]) == sheet
+    os.utime(sheet, ns=(1, 1))
+    doomed.unlink()
+    batch.report(sheets=True)
+    assert len(names(pictures)) == 2
+    assert sheet.stat().st_mtime_ns == 1, "not made again"
+    os.utime(kept, ns=(5, 5))
+    batch.report(sheets=True)
+    assert not sheet.exists(), "a file that was touched may be another"
+    assert len(names(pictures)) == 2
+
+
+def test_a_video_that_cannot_be_read_is_a_problem(bench, parsed):
+    batch = bench({"title": "a"}, {"title": "b"})
+    batch.done()
+    batch.done(content=b"no video at all")
+    files = batch.report(sheets=True)
+    assert [(one.code, one.jobs) for one in files.figures.problems] == [("unreadable", 1)]
+    page = parsed(files.html)
+    assert "sd_video_20261124T060000001Z.mp4" in page.all("section", id="problems")[0].text
+    assert len(page.all("article")) == 2
+
+
+def test_a_long_batch_is_never_held_in_memory(bench, monkeypatch):
+    from svd_local.batch.report import gather
+
+    monkeypatch.setattr(gather, "_AT_ONCE", 7)
+    monkeypatch.setattr(gather, "LISTED", 10)
+    batch = bench(*({"title": f"clip {number}"} for number in range(40)))
+    jobs = batch.catalog.jobs
+    for _ in range(15):
+        batch.fail()
+    jobs.cancel(batch.batch.id, [job.id for job in jobs.jobs(batch.batch.id, state="queued")[:12]])
+    seen = []
+    files = batch.report(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(7, 40), (14, 40), (21, 40), (28, 40), (35, 40), (40, 40)]
+    text = " ".join(files.html.read_text().split())
+    assert "5 more are in the" in text
+    assert "15 more are in the" in text
+    document = json.loads(files.json.read_text())
+    assert [job["row"] for job in document["jobs"]] == list(range(2, 42))
+    assert files.figures.to_json()["problems"][0]["jobs"] == 15
