@@ -123,12 +123,16 @@ class Entry:
 
     def line(self) -> str:
         """The entry as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        # Not asdict, which would copy what JSON can read as it is.
+        return json.dumps({name: getattr(self, name) for name in _FIELDS}, ensure_ascii=False)
 
     @classmethod
     def parse(cls, line: str) -> Entry:
         """What ``line`` wrote."""
         return cls(**json.loads(line))
+
+
+_FIELDS = tuple(one.name for one in dataclasses.fields(Entry))
 
 
 def entry_of(job: Job, clip: StoredClip | None, folder: Path) -> Entry:

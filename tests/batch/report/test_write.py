@@ -146,7 +146,7 @@ def test_a_video_that_cannot_be_read_is_a_problem(bench, parsed):
     assert len(page.all("article")) == 2
 
 
-def test_a_long_batch_is_never_held_in_memory(bench, monkeypatch):
+def test_a_long_batch_is_read_in_pages_and_listed_in_part(bench, monkeypatch):
     from svd_local.batch.report import gather
 
     monkeypatch.setattr(gather, "_AT_ONCE", 7)
@@ -165,3 +165,28 @@ def test_a_long_batch_is_never_held_in_memory(bench, monkeypatch):
     document = json.loads(files.json.read_text())
     assert [job["row"] for job in document["jobs"]] == list(range(2, 42))
     assert files.figures.to_json()["problems"][0]["jobs"] == 15
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_batch(bench, tmp_path):
+    import tracemalloc
+
+    from sqlalchemy import update
+
+    from svd_local.catalog.models import JobRow
+
+    peaks = []
+    for count in (2000, 8000):
+        fields = ({"title": f"Lesson {number}", "prompt": "words " * 50} for number in range(count))
+        batch = bench(*fields, name=str(count), folder=tmp_path / str(count))
+        video = batch.done()
+        (first,) = batch.catalog.jobs.jobs(batch.batch.id, state="done")
+        with batch.catalog._ready().writing() as session:
+            done = {"state": "done", "path": str(video), "clip_id": first.clip_id}
+            session.execute(update(JobRow).where(JobRow.batch_id == batch.batch.id).values(done))
+        tracemalloc.start()
+        assert batch.report().figures.videos == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # What is held of a video is its seconds and its group, below 300 bytes.
+    assert peaks[1] - peaks[0] < 6000 * 300

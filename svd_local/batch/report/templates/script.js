@@ -33,7 +33,11 @@
   const output = form.querySelector("output");
   const texts = new Map();
   const text = (item) => {
-    if (!texts.has(item)) texts.set(item, item.textContent.toLowerCase().replace(/\s+/g, " "));
+    if (!texts.has(item)) {
+      // What several jobs have in common is told once, above them.
+      const shared = item.closest(".problems details")?.querySelector("summary").textContent ?? "";
+      texts.set(item, `${item.textContent} ${shared}`.toLowerCase().replace(/\s+/g, " "));
+    }
     return texts.get(item);
   };
   const filter = () => {
