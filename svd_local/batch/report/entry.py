@@ -207,7 +207,7 @@ def _described(clip: StoredClip) -> dict[str, Any]:
         "speed": clip.speed,
         "synthetic": clip.synthetic,
         "duration_s": clip.duration_s,
-        "elapsed_s": clip.elapsed_s,
+        "elapsed_s": round(clip.elapsed_s, 3),
         "fingerprint": clip.fingerprint,
         "warnings": list(document.get("warnings") or ()),
         "corrections": list(document.get("corrections") or ()),
