@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from svd_local.batch.report.entry import Entry, entry_of
@@ -12,8 +13,9 @@ from svd_local.batch.report.figures import Figures, Tally
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Batch, Job
 
-LISTED = 500
-"""Jobs without a video that the page lists one by one, of each kind; the table has all of them."""
+LISTED = 200
+"""Jobs of one problem, and of one state without a video, that the page lists one by one; the table
+has all of them."""
 _AT_ONCE = 200
 
 Progress = Callable[[int, int], None]
@@ -28,9 +30,9 @@ class BatchReport:
     written_at: datetime
     figures: Figures
     problems: tuple[Entry, ...]
-    """The first ``LISTED`` of those somebody should look at."""
+    """Those somebody should look at, the first ``LISTED`` of each problem."""
     unmade: tuple[Entry, ...]
-    """The first ``LISTED`` of the running, queued and cancelled, in this order."""
+    """The running, queued and cancelled, the first ``LISTED`` of each."""
     spool: Path
 
     def lines(self) -> Iterator[str]:
@@ -63,7 +65,7 @@ def gather(
         OSError: the spool cannot be written.
     """
     tally = Tally()
-    problems: list[Entry] = []
+    problems: dict[str, list[Entry]] = {}
     unmade: dict[str, list[Entry]] = {"running": [], "queued": [], "cancelled": []}
     total, done = sum(catalog.jobs.counts(batch.id).values()), 0
     # newline: a line ends where we end it, and nowhere else.
@@ -72,22 +74,26 @@ def gather(
             for entry in page if look is None else look(page):
                 file.write(entry.line() + "\n")
                 tally.add(entry)
-                if entry.problem is not None and len(problems) < LISTED:
-                    problems.append(entry)
-                elif len(unmade.get(entry.state, ())) < LISTED and entry.state in unmade:
-                    unmade[entry.state].append(entry)
+                if entry.problem is not None:
+                    _list(entry, problems.setdefault(entry.problem["code"], []))
+                elif entry.state in unmade:
+                    _list(entry, unmade[entry.state])
             done += len(page)
             if progress is not None:
                 progress(done, max(done, total))
-    listed = [entry for entries in unmade.values() for entry in entries]
     return BatchReport(
         batch=batch,
         written_at=written_at,
         figures=tally.figures(),
-        problems=tuple(problems),
-        unmade=tuple(listed[:LISTED]),
+        problems=tuple(chain.from_iterable(problems.values())),
+        unmade=tuple(chain.from_iterable(unmade.values())),
         spool=spool,
     )
+
+
+def _list(entry: Entry, listed: list[Entry]) -> None:
+    if len(listed) < LISTED:
+        listed.append(entry)
 
 
 def _pages(catalog: Catalog, batch: Batch, folder: Path) -> Iterator[list[Entry]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime
-from pathlib import PureWindowsPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,8 +19,8 @@ def href(path: str) -> str:
 
     Every byte that is not plain is percent-encoded, also the colon, so that no name is a scheme.
     """
-    if PureWindowsPath(path).drive:
-        return PureWindowsPath(path).as_uri()
+    if Path(path).is_absolute():
+        return Path(path).as_uri()
     return quote(os.fsencode(path), safe="/")
 
 

@@ -250,4 +250,5 @@ def test_names_become_links_that_are_no_schemes():
     assert href("a b/ü#?%.mp4") == "a%20b/%C3%BC%23%3F%25.mp4"
     assert href("javascript:alert(1).mp4") == "javascript%3Aalert%281%29.mp4"
     assert href("../x\udcff.mp4") == "../x%FF.mp4", "a name that is no UTF-8"
-    assert href("D:/clips/a b.mp4") == "file:///D:/clips/a%20b.mp4"
+    assert href("C:/a:b.mp4") == "C%3A/a%3Ab.mp4"
+    assert href("/other drive/a.mp4") == "file:///other%20drive/a.mp4"

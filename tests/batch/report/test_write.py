@@ -155,13 +155,16 @@ def test_a_long_batch_is_read_in_pages_and_listed_in_part(bench, monkeypatch):
     jobs = batch.catalog.jobs
     for _ in range(15):
         batch.fail()
+    batch.fail("rare")
     jobs.cancel(batch.batch.id, [job.id for job in jobs.jobs(batch.batch.id, state="queued")[:12]])
     seen = []
     files = batch.report(progress=lambda done, total: seen.append((done, total)))
     assert seen == [(7, 40), (14, 40), (21, 40), (28, 40), (35, 40), (40, 40)]
     text = " ".join(files.html.read_text().split())
+    assert text.count('data-tags="failed problem"') == 10 + 1, "a frequent one hides no rare one"
     assert "5 more are in the" in text
-    assert "15 more are in the" in text
+    assert text.count('data-tags="queued"') == text.count('data-tags="cancelled"') == 10
+    assert "4 more are in the" in text
     document = json.loads(files.json.read_text())
     assert [job["row"] for job in document["jobs"]] == list(range(2, 42))
     assert files.figures.to_json()["problems"][0]["jobs"] == 15
