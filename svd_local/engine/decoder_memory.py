@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from svd_local.engine.blueprint import Layer, VaeShape
+from svd_local.engine.fused.streaming import pass_positions
 from svd_local.engine.ledger import WHOLE, Ledger, joined_spatial, spatial, temporal
 from svd_local.engine.values import Sampling
 
@@ -89,18 +90,16 @@ def _streamed_layer(
 ) -> None:
     """A layer frame by frame, then position by position; only the map between layers is whole."""
     taken, made = before / frames, places * out
-    for index in range(frames):
+    for _ in range(frames):
         ledger.make(taken if host else 0)
         prepared = _prepare(ledger, what, places, channels)
         ledger.drop(taken if prepared else 0)
         spatial(ledger, places, channels, out)
         ledger.drop(prepared or taken)
-        if host and index:
-            ledger.drop(made)
         ledger.moments(made, copied=False)
-    # The last frame's copy on the device is held on to until the layer is done.
-    _streamed_temporal(ledger, -(-places // frames) * frames * out, host=host)
-    ledger.drop(made if host else 0)
+        ledger.drop(made if host else 0)
+    piece = pass_positions(places, frames, host=host) * frames * out
+    _streamed_temporal(ledger, piece, host=host)
 
 
 def _streamed_temporal(ledger: Ledger, piece: float, *, host: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from svd_local.engine.blueprint import Blueprint, UNetShape, VaeShape
@@ -22,6 +23,12 @@ class FoldedSizes:
     encoder: int
     """The VAE's, in the working precision."""
     image_encoder: int
+    unet_largest: int
+    """The largest part of the UNet that is used at once, see `fused.weights.parts_in_order`."""
+    unet_ends: int
+    """The UNet's way in and way out, which are no parts in that sense."""
+    image_encoder_layer: int
+    """About what one layer of the image encoder weighs."""
 
 
 def folded_sizes(blueprint: Blueprint, itemsize: int) -> FoldedSizes:
@@ -37,7 +44,26 @@ def folded_sizes(blueprint: Blueprint, itemsize: int) -> FoldedSizes:
         decoder=(decoder + quarters) * itemsize,
         encoder=max(0, sizes.vae_parameters - decoder) * itemsize,
         image_encoder=sizes.image_encoder_parameters * itemsize,
+        unet_largest=max(_parts(blueprint.unet)) * itemsize,
+        unet_ends=_ends(blueprint.unet) * itemsize,
+        image_encoder_layer=sizes.image_encoder_layer * itemsize,
     )
+
+
+def _parts(unet: UNetShape) -> Iterator[int]:
+    """Parameters of each kind of part, wherever it is largest; vectors aside, where there are matrices."""
+    for layer in unet.all_layers():
+        channels, width = layer.channels + layer.skip, layer.out
+        yield 9 * width * (channels + width) + (channels * width if channels != width else 0)
+        yield 6 * width * width
+        if layer.depth:
+            yield 28 * width * width
+    for width in unet.widths[1:]:
+        yield (9 + _QUARTERS) * width * width
+
+
+def _ends(unet: UNetShape) -> int:
+    return 9 * unet.widths[0] * (unet.in_channels + unet.in_channels // 2)
 
 
 def _conditioning(unet: UNetShape) -> tuple[int, int]:

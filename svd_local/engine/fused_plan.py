@@ -15,11 +15,17 @@ from svd_local.engine.blueprint import Blueprint
 from svd_local.engine.decoder_memory import decode_bytes
 from svd_local.engine.folded_sizes import FoldedSizes, folded_sizes
 from svd_local.engine.fused_memory import step_bytes
-from svd_local.engine.memory import encoding_bytes, fitting
+from svd_local.engine.memory import fitting
 from svd_local.engine.values import Sampling
 
-Weights = Literal["resident", "encoders offloaded", "one network at a time"]
-Step = Literal["whole", "guidance halves", "pieces", "pieces, skips in host memory"]
+Weights = Literal["resident", "encoders offloaded", "one network at a time", "weights streamed"]
+Step = Literal[
+    "whole",
+    "guidance halves",
+    "pieces of both halves",
+    "pieces",
+    "pieces, skips in host memory",
+]
 Decode = Literal["whole", "streaming decode", "streaming decode from host memory"]
 
 # How much longer a clip takes, in hundredths, as estimated from traffic and repeated work: only the
@@ -28,10 +34,12 @@ _WEIGHTS: dict[Weights, int] = {
     "resident": 0,
     "encoders offloaded": 3,
     "one network at a time": 6,
+    "weights streamed": 40,
 }
 _STEPS: dict[Step, int] = {
     "whole": 0,
     "guidance halves": 2,
+    "pieces of both halves": 7,
     "pieces": 8,
     "pieces, skips in host memory": 20,
 }
@@ -40,8 +48,15 @@ _DECODES: dict[Decode, int] = {
     "streaming decode": 3,
     "streaming decode from host memory": 8,
 }
+_BOTH: Step = "pieces of both halves"
+"""Only for streamed weights: what is brought to the device serves both halves, so half is brought."""
 _PIECE_FRAMES = 2
-"""Frames of the widest map in a piece."""
+"""Frames of the widest map in a piece, those of both halves together."""
+_LOADS = 2
+"""Of streamed weights, on the device at once."""
+_ENCODER_MAPS = 3
+"""Widest maps that the picture's encoding holds at once, in fp32."""
+_PICTURE_PLANES = 3
 _SINGLE = 4
 _SMALL_CHANGE = 1.01
 """For statistics, biases and whatever else is too small to be followed."""
@@ -72,7 +87,7 @@ class FusedWay:
     @property
     def one_by_one(self) -> bool:
         """Whether the halves of guidance run one after the other."""
-        return self.step != "whole"
+        return self.step not in ("whole", _BOTH)
 
     @property
     def host_skips(self) -> bool:
@@ -127,7 +142,7 @@ def fused_ways(
     """
     pieces = _PIECE_FRAMES * (sampling.width // 8) * (sampling.height // 8)
     pieces *= blueprint.unet.widths[0]
-    steps = [step for step in _STEPS if sampling.guided or step != "guidance halves"]
+    steps = [step for step in _STEPS if sampling.guided or step not in ("guidance halves", _BOTH)]
     decodes = list(_DECODES)
     weights = list(_WEIGHTS)
     if not on_gpu:
@@ -136,9 +151,11 @@ def fused_ways(
         weights = ["resident"]
     sizes = folded_sizes(blueprint, itemsize)
     constants = _constants(blueprint, sampling, itemsize)
-    # In half precision the picture's encoder is cast to fp32 while it runs.
-    encoding = encoding_bytes(blueprint.sizes, sampling)
-    encoding += sizes.encoder // itemsize * (_SINGLE - itemsize)
+    encoding = _encoding(blueprint, sampling)
+    limits: dict[Step, int | None] = {
+        step: pieces // (2 if step == _BOTH else 1) if step.startswith("pieces") else None
+        for step in steps
+    }
     stepping = {
         step: constants
         + step_bytes(
@@ -146,8 +163,8 @@ def fused_ways(
             sampling,
             itemsize=itemsize,
             on_gpu=on_gpu,
-            halves=step != "whole",
-            limit=pieces if step.startswith("pieces") else None,
+            halves=step not in ("whole", _BOTH),
+            limit=limits[step],
             host_skips=step == "pieces, skips in host memory",
         )
         for step in steps
@@ -168,27 +185,41 @@ def fused_ways(
             where,
             step,
             decode,
-            pieces if step.startswith("pieces") else None,
-            _peak(where, sizes, encoding, stepping[step], decoding[decode]),
+            limits[step],
+            _peak(where, sizes, itemsize, encoding, stepping[step], decoding[decode]),
         )
         for where, step, decode in itertools.product(weights, steps, decodes)
+        if where == "weights streamed" or step != _BOTH
     ]
     return tuple(
         sorted(ways, key=lambda w: _WEIGHTS[w.weights] + _STEPS[w.step] + _DECODES[w.decode])
     )
 
 
-def _peak(where: Weights, sizes: FoldedSizes, encoding: int, stepping: int, decoding: int) -> int:
+def _encoding(blueprint: Blueprint, sampling: Sampling) -> int:
+    """What encoding the picture takes beside weights, see `fused.picture`."""
+    planes = _ENCODER_MAPS * blueprint.sizes.encoder_width + _PICTURE_PLANES
+    return planes * sampling.width * sampling.height * _SINGLE
+
+
+def _peak(
+    where: Weights, sizes: FoldedSizes, itemsize: int, encoding: int, stepping: int, decoding: int
+) -> int:
     """The largest phase, with the weights that lie on the device during it."""
-    encoders = sizes.encoder + sizes.image_encoder
     networks = sizes.unet + sizes.decoder
+    # In half precision the VAE's encoder runs in fp32: cast where it lies, or on its way to a visit.
+    wide = sizes.encoder // itemsize * _SINGLE
     if where == "resident":
-        everything = encoders + networks + sizes.conditioning
-        peak = everything + max(encoding, stepping, decoding)
+        everything = networks + sizes.conditioning + sizes.image_encoder
+        peak = everything + max(wide + encoding, sizes.encoder + max(stepping, decoding))
     elif where == "encoders offloaded":
-        peak = networks + max(encoders + encoding, stepping, decoding)
+        peak = networks + max(sizes.image_encoder, wide + encoding, stepping, decoding)
     else:
-        peak = max(encoders + encoding, sizes.unet + stepping, sizes.decoder + decoding)
+        unet, image_encoder = sizes.unet, sizes.image_encoder
+        if where == "weights streamed":
+            unet = _LOADS * sizes.unet_largest + sizes.unet_ends
+            image_encoder = 2 * sizes.image_encoder_layer
+        peak = max(image_encoder, wide + encoding, unet + stepping, sizes.decoder + decoding)
     return int(_SMALL_CHANGE * peak)
 
 

@@ -10,12 +10,13 @@ from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.counting import counted
 from svd_local.engine.fused.passes import WHOLE, Passes
-from svd_local.engine.fused.render import Fused
+from svd_local.engine.fused.picture import encoder_type
+from svd_local.engine.fused.render import Encoder, Fused
 from svd_local.engine.fused.skips import HostSkips, ResidentSkips
 from svd_local.engine.fused.streaming import Streaming
 from svd_local.engine.fused.weights import map_tensors, tensors
 from svd_local.engine.fused_plan import FusedWay
-from svd_local.engine.guests import Guests
+from svd_local.engine.guests import Guests, LayerGuests
 from svd_local.engine.placement import empty_cache
 from svd_local.engine.values import Check, Phases, Report, Sampling
 
@@ -56,9 +57,9 @@ class FusedRunner:
         _forget(pipeline.vae.decoder)
         self.pipeline = pipeline
         self._device = device
-        self._encoders = Guests(
-            (pipeline.image_encoder, pipeline.vae.encoder, pipeline.vae.quant_conv)
-        )
+        self._image_encoder = Guests((pipeline.image_encoder,))
+        self._vae_encoder = Guests((pipeline.vae.encoder, pipeline.vae.quant_conv))
+        self._layers: LayerGuests | None = None
         self._resident: Fused | None = None
         self._way: FusedWay | None = None
 
@@ -72,14 +73,15 @@ class FusedRunner:
             self.recover()
             if way.weights != "resident":
                 self._pin()
-            if way.weights != "one network at a time":
+            if way.weights in ("resident", "encoders offloaded"):
                 everything = way.weights == "resident"
                 self._resident = Fused(
                     self._folded.unet.to(self._device, conditioning=everything),
                     self._folded.decoder.to(self._device),
                 )
             if way.weights == "resident":
-                self._encoders.visit(self._device)
+                self._image_encoder.visit(self._device)
+                self._vae_encoder.visit(self._device)
         self._way = way
 
     def render(
@@ -90,7 +92,9 @@ class FusedRunner:
         Raises:
             Exception: what `fused.render.render` raises.
         """
-        work = self._work(way, image, sampling, report, check)
+        work = fused_render.render(
+            self.pipeline, _Turns(self, way), image, sampling, report=report, check=check
+        )
         if self._device.startswith("cuda"):
             import torch
 
@@ -99,36 +103,37 @@ class FusedRunner:
         phases, peak = yield from counted(work, self._device)
         return phases, self._weight_bytes() + peak
 
-    def _work(
-        self, way: FusedWay, image: Image, sampling: Sampling, report: Report, check: Check
-    ) -> Generator[Pixels, None, Phases]:
-        self.bring_encoders(way)
-        return (
-            yield from fused_render.render(
-                self.pipeline, _Turns(self, way), image, sampling, report=report, check=check
-            )
-        )
-
-    def bring_encoders(self, way: FusedWay) -> None:
-        """Have on the device what encodes the picture."""
-        if way.weights != "resident":
-            self._encoders.visit(self._device)
+    def encode_with(self, way: FusedWay, encoder: Encoder) -> None:
+        """One of the picture's encoders on the device. The other leaves it where it must."""
+        if way.weights == "resident":
+            return
+        self._encoders_go_home()
+        if encoder == "VAE encoder":
+            # It comes in the type it is to run in, instead of being cast when it is there.
+            self._vae_encoder.visit(self._device, encoder_type(self.pipeline.vae))
+        elif way.weights == "weights streamed":
+            self._layers = LayerGuests(self.pipeline.image_encoder)
+            self._layers.visit(self._device)
+        else:
+            self._image_encoder.visit(self._device)
 
     def unet(self, way: FusedWay) -> FusedUNet:
         """The UNet on the device, to be run as ``way`` says. The encoders leave it where they must."""
         if way.weights != "resident":
-            self._encoders.go_home()
-        unet = (
-            self._folded.unet.to(self._device, conditioning=False)
-            if self._resident is None
-            else self._resident.unet
-        )
+            self._encoders_go_home()
         return dataclasses.replace(
-            unet,
+            self._placed_unet(way),
             passes=WHOLE if way.piece_elements is None else Passes(way.piece_elements),
             one_by_one=way.one_by_one,
             skips=HostSkips if way.host_skips else ResidentSkips,
         )
+
+    def _placed_unet(self, way: FusedWay) -> FusedUNet:
+        if self._resident is not None:
+            return self._resident.unet
+        if way.weights == "weights streamed":
+            return self._folded.unet.streamed(self._device)
+        return self._folded.unet.to(self._device, conditioning=False)
 
     def decoder(self, way: FusedWay) -> FusedDecoder:
         """The decoder on the device, to be run as ``way`` says."""
@@ -144,12 +149,19 @@ class FusedRunner:
         """Nothing on the device any more, and the weights as they were folded."""
         self._way = None
         self._resident = None
-        self._encoders.go_home()
+        self._encoders_go_home()
 
     def close(self) -> None:
         """Let go of what is on the device."""
         self.recover()
         empty_cache()
+
+    def _encoders_go_home(self) -> None:
+        if self._layers is not None:
+            self._layers.go_home()
+            self._layers = None
+        self._image_encoder.go_home()
+        self._vae_encoder.go_home()
 
     def _pin(self) -> None:
         """What is copied to a GPU for every clip lies in pinned memory."""
@@ -157,7 +169,8 @@ class FusedRunner:
 
         if not torch.cuda.is_available():
             return
-        self._encoders.pin()
+        self._image_encoder.pin()
+        self._vae_encoder.pin()
         unet, decoder = self._folded.unet, self._folded.decoder
         self._folded = Fused(
             dataclasses.replace(unet, weights=map_tensors(unet.weights, _pinned)),
@@ -171,7 +184,8 @@ class FusedRunner:
             folded.unet.weights,
             folded.unet.conditioning,
             folded.decoder.weights,
-            tuple(self._encoders.tensors()),
+            tuple(self._image_encoder.tensors()),
+            tuple(self._vae_encoder.tensors()),
         )
         storages = {
             storage.data_ptr(): storage.nbytes()
@@ -186,6 +200,9 @@ class _Turns:
     def __init__(self, runner: FusedRunner, way: FusedWay) -> None:
         self._runner = runner
         self._way = way
+
+    def encode_with(self, encoder: Encoder) -> None:
+        self._runner.encode_with(self._way, encoder)
 
     @property
     def unet(self) -> FusedUNet:

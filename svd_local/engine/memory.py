@@ -45,6 +45,8 @@ class Sizes:
     unet_parameters: int
     vae_parameters: int
     image_encoder_parameters: int
+    image_encoder_layer: int
+    """Parameters of one of its layers."""
     largest_tensor: int
     """Elements of the largest single weight."""
     unet_width: int

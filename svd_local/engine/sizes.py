@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from svd_local.engine.architecture import COMPONENTS, Architecture
 from svd_local.engine.checkpoints import Checkpoint
@@ -32,6 +34,7 @@ def _of_architecture(architecture: Architecture) -> Sizes:
         unet_parameters=architecture.parameters["unet"],
         vae_parameters=architecture.parameters["vae"],
         image_encoder_parameters=architecture.parameters["image_encoder"],
+        image_encoder_layer=_clip_layer(architecture.image_encoder),
         largest_tensor=architecture.largest_tensor,
         unet_width=architecture.unet["block_out_channels"][0],
         encoder_width=architecture.vae["block_out_channels"][0],
@@ -48,11 +51,12 @@ def _of_files(folder: Path) -> Sizes:
     counts = {
         component: sum(header.elements for header in files) for component, files in headers.items()
     }
-    unet, vae = (_widths(folder / part / "config.json") for part in ("unet", "vae"))
+    unet, vae = (_config(folder / part)["block_out_channels"] for part in ("unet", "vae"))
     return Sizes(
         unet_parameters=counts["unet"],
         vae_parameters=counts["vae"],
         image_encoder_parameters=counts["image_encoder"],
+        image_encoder_layer=_clip_layer(_config(folder / "image_encoder")),
         largest_tensor=max(
             tensor.elements
             for files in headers.values()
@@ -65,7 +69,13 @@ def _of_files(folder: Path) -> Sizes:
     )
 
 
-def _widths(config: Path) -> list[int]:
-    """Channels per level, of a configuration that ``require_whole`` has found readable."""
-    widths: list[int] = json.loads(config.read_text(encoding="utf-8"))["block_out_channels"]
-    return widths
+def _clip_layer(config: Mapping[str, Any]) -> int:
+    """Four square matrices and a feed-forward; what it leaves out is as transformers has it."""
+    width, inner = config.get("hidden_size", 768), config.get("intermediate_size", 3072)
+    return int(4 * width * width + 2 * width * inner)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """A configuration that ``require_whole`` has found readable."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config

@@ -15,10 +15,12 @@ from svd_local.engine.checkpoints import resolve
 from svd_local.engine.fused.weights import tensors
 from svd_local.engine.fused_plan import FusedWay, fused_ways
 from svd_local.engine.fused_runner import FusedRunner
-from svd_local.engine.guests import Guests
+from svd_local.engine.guests import Guests, LayerGuests
 from svd_local.engine.loading import FP16, FP32, load
 from svd_local.engine.streams import drained, joined, whole
 from svd_local.engine.values import Sampling, ignore_check, ignore_report
+
+SMALLEST = "weights streamed + pieces, skips in host memory + streaming decode from host memory"
 
 
 def ran(runner: FusedRunner, way: FusedWay, image: Any, sampling: Sampling) -> tuple[Any, int]:
@@ -44,6 +46,7 @@ def test_every_plan_gives_the_references_frames(
     ways = fused_ways(blueprint_of(checkpoint), quick, itemsize=4, on_gpu=True)
     # Each kind of placement, step and decode at least once with each of the others' kinds.
     chosen = [way for index, way in enumerate(ways) if index % 3 == 0]
+    chosen += [way for way in ways if way.step == "pieces of both halves"][:1]
     for part in ("weights", "step", "decode"):
         assert {getattr(w, part) for w in chosen} == {getattr(w, part) for w in ways}
 
@@ -80,30 +83,131 @@ def test_no_weight_is_kept_twice(tiny_models: Path) -> None:
     assert runner._weight_bytes() < 1.15 * before
 
 
-def test_a_phase_that_fails_leaves_nothing_behind(
-    tiny_models: Path, picture: Any, quick: Sampling
+def vae_encoder(runner: FusedRunner) -> Any:
+    return runner.pipeline.vae.encoder.conv_in
+
+
+def image_encoder_layer(runner: FusedRunner) -> Any:
+    return runner.pipeline.image_encoder.vision_model.encoder.layers[1]
+
+
+@pytest.mark.parametrize(
+    ("plan", "where"),
+    [
+        ("one network at a time", vae_encoder),
+        ("weights streamed", vae_encoder),
+        ("weights streamed", image_encoder_layer),
+    ],
+)
+def test_an_encoder_that_fails_leaves_nothing_behind(
+    tiny_models: Path, picture: Any, quick: Sampling, plan: str, where: Any
 ) -> None:
-    """In half precision, where the picture's encoder is cast on its visit."""
-    checkpoint = resolve("tiny-svd", tiny_models)
-    runner = FusedRunner(load(checkpoint, "cpu", FP16), "cpu")
-    ways = fused_ways(blueprint_of(checkpoint), quick, itemsize=2, on_gpu=True)
-    [way] = [way for way in ways if way.plan == "one network at a time"]
-    runner.prepare(way)
-    before, _ = ran(runner, way, picture, quick)
+    """In half precision, where the picture's encoder is cast for its visit."""
+    runner, way = prepared(tiny_models, quick, plan)
+    before = clip(runner, way, picture, quick)
+    hooks = len(where(runner)._forward_pre_hooks)
 
     def fail(*_: Any) -> None:
         raise LookupError("injected")
 
-    hook = runner.pipeline.vae.encoder.register_forward_pre_hook(fail)
+    hook = where(runner).register_forward_pre_hook(fail)
     with pytest.raises(LookupError):
-        ran(runner, way, picture, quick)
+        clip(runner, way, picture, quick)
     hook.remove()
     runner.recover()
+    assert len(where(runner)._forward_pre_hooks) == hooks == 0
     runner.prepare(way)
-    again, _ = ran(runner, way, picture, quick)
 
-    assert np.array_equal(again, before)
-    assert {w.dtype for w in runner.pipeline.vae.encoder.parameters()} == {torch.float16}
+    assert np.array_equal(clip(runner, way, picture, quick), before)
+    for network in (runner.pipeline.vae.encoder, runner.pipeline.image_encoder):
+        assert {w.dtype for w in network.parameters()} == {torch.float16}
+
+
+@pytest.mark.parametrize("stage", ["denoise", "decode"])
+def test_a_clip_with_streamed_weights_that_is_stopped_leaves_nothing_behind(
+    tiny_models: Path, picture: Any, quick: Sampling, stage: str
+) -> None:
+    class StopIt(Exception):
+        pass
+
+    runner, way = prepared(tiny_models, quick, "weights streamed")
+    before = clip(runner, way, picture, quick)
+    weights = [w.clone() for w in tensors(runner._folded.unet.weights)]
+
+    def report(now: str, done: int, _: int) -> None:
+        if now == stage and done:
+            raise StopIt
+
+    with pytest.raises(StopIt):
+        drained(runner.render(way, picture, quick, report=report, check=ignore_check))
+    runner.recover()
+    runner.prepare(way)
+
+    assert np.array_equal(clip(runner, way, picture, quick), before)
+    for now, then in zip(tensors(runner._folded.unet.weights), weights, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_streamed_weights_give_the_same_bytes_as_those_at_hand(
+    tiny_models: Path, picture: Any, quick: Sampling
+) -> None:
+    """With the same passes, through every network: the two encoders, the UNet, the decoder."""
+    runner, streamed = prepared(tiny_models, quick, SMALLEST)
+    found = clip(runner, streamed, picture, quick)
+    _, resident = prepared(tiny_models, quick, SMALLEST.replace("weights streamed", "resident"))
+    runner.prepare(resident)
+
+    assert np.array_equal(clip(runner, resident, picture, quick), found)
+
+
+def prepared(models: Path, sampling: Sampling, plan: str) -> tuple[FusedRunner, FusedWay]:
+    """In half precision, placed as the plan of that name says."""
+    checkpoint = resolve("tiny-svd", models)
+    ways = fused_ways(blueprint_of(checkpoint), sampling, itemsize=2, on_gpu=True)
+    [way] = [way for way in ways if way.plan == plan]
+    runner = FusedRunner(load(checkpoint, "cpu", FP16), "cpu")
+    runner.prepare(way)
+    return runner, way
+
+
+def clip(runner: FusedRunner, way: FusedWay, picture: Any, sampling: Sampling) -> Any:
+    frames, _ = ran(runner, way, picture, sampling)
+    return frames
+
+
+def test_layers_visit_one_at_a_time_and_go_home_after_an_error() -> None:
+    seen: list[list[str]] = []
+
+    class Layer(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append([w.device.type for w in network.parameters()])
+            if len(seen) == 4:
+                raise LookupError("injected")
+            return x
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Parameter(torch.zeros(1))
+            self.layers = torch.nn.ModuleList(Layer(2, 2, bias=False) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    network = Network()
+    guests = LayerGuests(network)
+    guests.visit("meta")
+    network(torch.zeros(1))
+    with pytest.raises(LookupError):
+        network(torch.zeros(1))
+    assert seen[:2] == [["meta", "meta", "cpu"], ["meta", "cpu", "meta"]]
+    assert [w.device.type for w in network.parameters()] == ["meta", "cpu", "cpu"]
+    guests.go_home()
+
+    network(torch.zeros(1))
+    assert seen[-1] == ["cpu"] * 3
 
 
 def test_guests_leave_their_homes_as_they_were() -> None:

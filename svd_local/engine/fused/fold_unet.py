@@ -15,6 +15,7 @@ from svd_local.engine.fused.unknown import UnknownPart, known, known_value, know
 from svd_local.engine.fused.weights import (
     Affine,
     Attention,
+    Entry,
     FeedForward,
     ResBlock,
     SpatialBlock,
@@ -183,11 +184,13 @@ class _UNetFolder:
             len(model.temporal_transformer_blocks), len(model.transformer_blocks), f"{part}.blocks"
         )
         share = temporal_share(model.time_mixer, f"{part}.time_mixer")
+        share = share.to(self._folder.dtype or model.proj_in.weight.dtype)
         blocks, contexts = [], []
         for i, spatial in enumerate(model.transformer_blocks):
             temporal = model.temporal_transformer_blocks[i]
             first = self._spatial_block(spatial, f"{part}.transformer_blocks.{i}")
-            second = self._temporal_block(temporal, f"{part}.temporal_transformer_blocks.{i}")
+            name = f"{part}.temporal_transformer_blocks.{i}"
+            second = self._temporal_block(temporal, name, share)
             blocks.append((first[0], second[0]))
             contexts.append((first[1], second[1]))
         self._transformers.append(
@@ -198,10 +201,11 @@ class _UNetFolder:
             )
         )
         return Transformer(
-            norm=self._folder.group_norm(model.norm, f"{part}.norm"),
-            proj_in=self._folder.linear(model.proj_in, f"{part}.proj_in"),
+            entry=Entry(
+                norm=self._folder.group_norm(model.norm, f"{part}.norm"),
+                proj=self._folder.linear(model.proj_in, f"{part}.proj_in"),
+            ),
             blocks=tuple(blocks),
-            temporal_share=share.to(self._folder.dtype or model.proj_in.weight.dtype),
             proj_out=self._folder.linear(model.proj_out, f"{part}.proj_out"),
             slot=len(self._transformers) - 1,
         )
@@ -222,7 +226,9 @@ class _UNetFolder:
         )
         return folded, self._context(block, part)
 
-    def _temporal_block(self, module: nn.Module, part: str) -> tuple[TemporalBlock, Context]:
+    def _temporal_block(
+        self, module: nn.Module, part: str, share: torch.Tensor
+    ) -> tuple[TemporalBlock, Context]:
         from diffusers.models.attention import TemporalBasicTransformerBlock
 
         block: Any = known(module, TemporalBasicTransformerBlock, part)
@@ -234,6 +240,7 @@ class _UNetFolder:
             attention=self._attention(block.attn1, f"{part}.attn1"),
             norm3=self._folder.layer_norm(block.norm3, f"{part}.norm3"),
             feed_forward=self._feed_forward(block.ff, f"{part}.ff"),
+            share=share,
         )
         return folded, self._context(block, part)
 

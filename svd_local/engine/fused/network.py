@@ -10,6 +10,7 @@ from svd_local.engine.fused.norms import group_norm_silu
 from svd_local.engine.fused.ops import conv3x3
 from svd_local.engine.fused.resample import upsample
 from svd_local.engine.fused.resblock import joined_spatial, temporal_
+from svd_local.engine.fused.supply import AT_HAND
 from svd_local.engine.fused.transformer import transformer_
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from svd_local.engine.fused.passes import Passes
     from svd_local.engine.fused.resblock import Biases
     from svd_local.engine.fused.skips import SkipStore
+    from svd_local.engine.fused.supply import Supply
     from svd_local.engine.fused.transformer import TransformerConstants
     from svd_local.engine.fused.weights import Affine, ResBlock, Transformer, UNetWeights
 
@@ -31,7 +33,12 @@ class StepConstants:
 
 
 def features(
-    x: Tensor, weights: UNetWeights, constants: StepConstants, passes: Passes, skips: SkipStore
+    x: Tensor,
+    weights: UNetWeights,
+    constants: StepConstants,
+    passes: Passes,
+    skips: SkipStore,
+    supply: Supply = AT_HAND,
 ) -> Tensor:
     """From conv_in's output (b, f, h, w, c) to conv_out's input of the same shape.
 
@@ -41,31 +48,36 @@ def features(
     skips.push(x)
     for stage in weights.down:
         for block, transformer in stage.layers:
-            x = _spatial_half((x,), block, constants, passes)
-            _rest_(x, block, transformer, constants, passes)
+            x = _spatial_half((x,), block, constants, passes, supply)
+            _rest_(x, block, transformer, constants, passes, supply)
             skips.push(x)
         if stage.downsample is not None:
-            x = _downsample(x, stage.downsample, passes)
+            x = _downsample(x, supply.bring(stage.downsample), passes)
             skips.push(x)
     for block, transformer in weights.mid.layers:
-        x = _spatial_half((x,), block, constants, passes)
-        _rest_(x, block, transformer, constants, passes)
+        x = _spatial_half((x,), block, constants, passes, supply)
+        _rest_(x, block, transformer, constants, passes, supply)
     for stage in weights.up:
         for block, transformer in stage.layers:
-            x = _spatial_half((x, skips.pop()), block, constants, passes)
-            _rest_(x, block, transformer, constants, passes)
+            x = _spatial_half((x, skips.pop()), block, constants, passes, supply)
+            _rest_(x, block, transformer, constants, passes, supply)
         if stage.upsample is not None:
             # The next skip has the size that this one was halved from, odd or even.
             size = skips.size()
             assert size is not None
-            x = upsample(x, stage.upsample, size, passes)
+            x = upsample(x, supply.bring(stage.upsample), size, passes)
     return _normed_(x, weights, passes)
 
 
 def _spatial_half(
-    parts: tuple[Tensor, ...], block: ResBlock, constants: StepConstants, passes: Passes
+    parts: tuple[Tensor, ...],
+    block: ResBlock,
+    constants: StepConstants,
+    passes: Passes,
+    supply: Supply,
 ) -> Tensor:
-    return joined_spatial(parts, block.spatial, constants.biases[block.slot][0], passes)
+    weights = supply.bring(block.spatial)
+    return joined_spatial(parts, weights, constants.biases[block.slot][0], passes)
 
 
 def _rest_(
@@ -74,11 +86,13 @@ def _rest_(
     transformer: Transformer | None,
     constants: StepConstants,
     passes: Passes,
+    supply: Supply,
 ) -> None:
     """The temporal half and the transformer, in place."""
-    temporal_(as_tokens(x), block.temporal, constants.biases[block.slot][1], passes)
+    weights = supply.bring(block.temporal)
+    temporal_(as_tokens(x), weights, constants.biases[block.slot][1], passes)
     if transformer is not None:
-        transformer_(x, transformer, constants.transformers[transformer.slot], passes)
+        transformer_(x, transformer, constants.transformers[transformer.slot], passes, supply)
 
 
 def _downsample(x: Tensor, weights: Affine, passes: Passes) -> Tensor:

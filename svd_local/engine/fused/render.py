@@ -10,11 +10,12 @@ import contextlib
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from svd_local.engine.fused.decoder import FusedDecoder
 from svd_local.engine.fused.denoise import denoise, guidance_ramp
 from svd_local.engine.fused.handover import handed_over, slots_for
+from svd_local.engine.fused.picture import encode_picture, know_encoder
 from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.quiet import no_chatter
 from svd_local.engine.reference import refuse_black, sigmas_of
@@ -37,11 +38,16 @@ if TYPE_CHECKING:
 
     from svd_local.engine.values import Pixels
 
+Encoder = Literal["image encoder", "VAE encoder"]
+
 
 class Networks(Protocol):
-    """The folded networks. Each is asked for when its phase begins and let go at its end, so that they
-    may take turns on a device: the UNet once the picture is encoded, then the decoder.
+    """The networks. Each is asked for when its phase begins and let go at its end, so that they may take
+    turns on a device: the picture's encoders, the UNet, the decoder.
     """
+
+    def encode_with(self, encoder: Encoder) -> None:
+        """Have one of the pipeline's own encoders on its device; the other may leave it."""
 
     @property
     def unet(self) -> FusedUNet:
@@ -69,10 +75,14 @@ class Fused:
             UnknownPart: some part of it is of a kind whose arithmetic is not known here; the
                 reference engine can still run it.
         """
+        know_encoder(pipeline.vae)
         return cls(
             FusedUNet.from_reference(pipeline.unet, dtype),
             FusedDecoder.from_reference(pipeline.vae, dtype),
         )
+
+    def encode_with(self, encoder: Encoder) -> None:
+        """Nothing moves."""
 
 
 def render(
@@ -118,14 +128,15 @@ def _render(
 
     check()
     report("encode-image", 0, 0)
-    device = pipeline._execution_device
     started = time.perf_counter()
 
     def on_step(done: int, total: int) -> None:
         check()
         report("denoise", done, total)
 
-    start = _start(pipeline, device, image, sampling)
+    fused.encode_with("image encoder")
+    device = pipeline._execution_device
+    start = _start(pipeline, fused, device, image, sampling)
     encoded = _now(device)
     check()
     report("denoise", 0, sampling.steps)
@@ -156,7 +167,11 @@ def _render(
 
 
 def _start(
-    pipeline: StableVideoDiffusionPipeline, device: torch.device, image: Image, sampling: Sampling
+    pipeline: StableVideoDiffusionPipeline,
+    fused: Networks,
+    device: torch.device,
+    image: Image,
+    sampling: Sampling,
 ) -> dict[str, Tensor]:
     """What `denoise` begins with, the noise drawn in the pipeline's order."""
     import torch
@@ -170,8 +185,9 @@ def _start(
     ).to(device)
     noise = randn_tensor(picture.shape, generator=generator, device=device, dtype=picture.dtype)
     picture = picture + sampling.noise * noise
-    with _encoder_as_wide_as_needed(pipeline.vae) as wide:
-        image_latents = pipeline.vae.encode(picture.to(wide)).latent_dist.mode().to(dtype)
+    del noise
+    fused.encode_with("VAE encoder")
+    image_latents = encode_picture(pipeline.vae, picture).to(dtype)
     scale = pipeline.vae_scale_factor
     shape = (
         1,
@@ -189,25 +205,6 @@ def _start(
             [[sampling.fps - 1, sampling.motion, sampling.noise]], dtype=dtype, device=device
         ),
     }
-
-
-@contextlib.contextmanager
-def _encoder_as_wide_as_needed(vae: Any) -> Iterator[torch.dtype]:
-    """The VAE's encoder in the type it may run in, and back; its decoder stays as it is."""
-    import torch
-
-    parts = (vae.encoder, vae.quant_conv)
-    dtype = vae.quant_conv.weight.dtype
-    if dtype != torch.float16 or not vae.config.force_upcast:
-        yield dtype
-        return
-    try:
-        for part in parts:
-            part.to(torch.float32)
-        yield torch.float32
-    finally:
-        for part in parts:
-            part.to(dtype)
 
 
 def _decoded(

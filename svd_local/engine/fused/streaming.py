@@ -46,7 +46,8 @@ class Streaming:
 
     Attributes:
         host: keep the maps in host memory (pinned where there is CUDA) instead of on the device.
-        positions: positions in a temporal pass; None for as many as make a pass the size of a frame.
+        positions: positions in a temporal pass; None for as many as make a pass the size of a frame,
+            of half a frame with the maps in host memory.
     """
 
     host: bool = False
@@ -122,6 +123,7 @@ def _layer(
         frame = spatial(prepared(store.take(index), layer.before), block.spatial, spatial_bias)
         moments.append(piece_moments(as_clip_rows(frame.flatten(2, 3)), groups))
         after.keep(frame)
+        del frame
     _temporal_(
         after, block.temporal, temporal_bias, _scaling(moments, block.temporal.norm1), options
     )
@@ -133,7 +135,7 @@ def _temporal_(
 ) -> None:
     conv2 = weights.conv2
     assert conv2.bias is not None
-    step = options.positions or -(-store.positions // len(store))
+    step = options.positions or pass_positions(store.positions, len(store), host=options.host)
     slices = [slice(start, start + step) for start in range(0, store.positions, step)]
 
     def convolved(rows: Tensor) -> Tensor:
@@ -151,6 +153,14 @@ def _temporal_(
         h = as_time(_scaled(convolved(rows), second))
         rows += from_time(convolve(h, conv2.weight, conv2.bias[None], (1, 0)))
         store.scatter(chosen, rows)
+
+
+def pass_positions(positions: int, frames: int, *, host: bool) -> int:
+    """Positions of a temporal pass, whose temporaries come to nine times its size in half precision.
+
+    On the device that is less than the maps that are kept there anyway.
+    """
+    return -(-positions // (2 * frames if host else frames))
 
 
 def _scaling(moments: list[Moments], norm: Norm) -> Scaling:

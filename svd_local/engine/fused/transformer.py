@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from svd_local.engine.fused.layout import as_frame_rows, as_tokens
 from svd_local.engine.fused.norms import group_norm
 from svd_local.engine.fused.ops import attend, feed_forward, layer_norm, linear
+from svd_local.engine.fused.supply import AT_HAND
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from svd_local.engine.fused.passes import Passes
+    from svd_local.engine.fused.supply import Supply
     from svd_local.engine.fused.weights import (
         Affine,
         Attention,
+        Entry,
         SpatialBlock,
         TemporalBlock,
         Transformer,
@@ -37,41 +40,58 @@ class TransformerConstants:
 
 
 def transformer_(
-    x: Tensor, weights: Transformer, constants: TransformerConstants, passes: Passes
+    x: Tensor,
+    weights: Transformer,
+    constants: TransformerConstants,
+    passes: Passes,
+    supply: Supply = AT_HAND,
 ) -> None:
     """Add the transformer's result to ``x`` (b, f, h, w, c) in place."""
     _, count, height, width, _ = x.shape
-    inner = weights.proj_in.weight.shape[0]
+    inner = weights.entry.proj.weight.shape[0]
     frames = passes.slices(count, height * width * inner)
     positions = passes.slices(height * width, count * inner)
-    tokens = _project_in(x, weights, frames)
+    tokens = _project_in(x, supply.bring(weights.entry), frames)
     for block, (spatial, temporal) in enumerate(weights.blocks):
         spatial_bias, temporal_bias = constants.contexts[block]
-        for chosen in frames:
-            spatial_block_(tokens[:, chosen], spatial, spatial_bias)
-        for chosen in positions:
-            still = tokens[:, :, chosen]
-            moving = still + constants.frames[:, None]
-            temporal_block_(moving, temporal, temporal_bias)
-            still.lerp_(moving, weights.temporal_share)
-    flat = as_tokens(x)
+        _among_positions_(tokens, supply.bring(spatial), spatial_bias, frames)
+        _among_frames_(tokens, supply.bring(temporal), temporal_bias, constants.frames, positions)
+    flat, proj_out = as_tokens(x), supply.bring(weights.proj_out)
     for chosen in frames:
-        flat[:, chosen] += linear(tokens[:, chosen], weights.proj_out)
+        flat[:, chosen] += linear(tokens[:, chosen], proj_out)
 
 
-def _project_in(x: Tensor, weights: Transformer, slices: list[slice]) -> Tensor:
+def _among_positions_(
+    tokens: Tensor, weights: SpatialBlock, bias: Tensor, frames: list[slice]
+) -> None:
+    for chosen in frames:
+        spatial_block_(tokens[:, chosen], weights, bias)
+
+
+def _among_frames_(
+    tokens: Tensor, weights: TemporalBlock, bias: Tensor, places: Tensor, positions: list[slice]
+) -> None:
+    """The temporal block on the tokens with their frame's place, mixed into them."""
+    for chosen in positions:
+        still = tokens[:, :, chosen]
+        moving = still + places[:, None]
+        temporal_block_(moving, weights, bias)
+        still.lerp_(moving, weights.share)
+
+
+def _project_in(x: Tensor, weights: Entry, slices: list[slice]) -> Tensor:
     if len(slices) == 1:
         return _normed_tokens(x, weights)
     batch, frames, height, width, _ = x.shape
-    tokens = x.new_empty(batch, frames, height * width, weights.proj_in.weight.shape[0])
+    tokens = x.new_empty(batch, frames, height * width, weights.proj.weight.shape[0])
     for chosen in slices:
         tokens[:, chosen] = _normed_tokens(x[:, chosen], weights)
     return tokens
 
 
-def _normed_tokens(x: Tensor, weights: Transformer) -> Tensor:
+def _normed_tokens(x: Tensor, weights: Entry) -> Tensor:
     normed = group_norm(as_frame_rows(x), weights.norm)
-    return linear(normed, weights.proj_in).view(*x.shape[:2], normed.shape[1], -1)
+    return linear(normed, weights.proj).view(*x.shape[:2], normed.shape[1], -1)
 
 
 def spatial_block_(x: Tensor, weights: SpatialBlock, bias: Tensor) -> None:

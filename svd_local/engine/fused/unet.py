@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from svd_local.engine.fused.conditioning import Conditioning
 from svd_local.engine.fused.fold_unet import fold_unet
@@ -12,8 +12,9 @@ from svd_local.engine.fused.network import StepConstants, features
 from svd_local.engine.fused.ops import conv3x3
 from svd_local.engine.fused.passes import WHOLE, Passes
 from svd_local.engine.fused.skips import ResidentSkips, SkipStore
+from svd_local.engine.fused.supply import AT_HAND, Streamed, Supply
 from svd_local.engine.fused.unknown import UnknownPart
-from svd_local.engine.fused.weights import UNetWeights, map_tensors
+from svd_local.engine.fused.weights import UNetWeights, map_tensors, parts_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from svd_local.engine.fused.transformer import TransformerConstants
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class FusedUNet:
         passes: how much is computed at once.
         one_by_one: run the batch's items (the halves of guidance) one after another.
         skips: makes the store of the down path's results, one for each run through the network.
+        supply: has the weights between conv_in and the way out on the device when they are due.
     """
 
     weights: UNetWeights
@@ -85,6 +89,7 @@ class FusedUNet:
     passes: Passes = WHOLE
     one_by_one: bool = False
     skips: Callable[[], SkipStore] = field(default=ResidentSkips)
+    supply: Supply = AT_HAND
 
     @classmethod
     def from_reference(cls, unet: nn.Module, dtype: torch.dtype | None = None) -> FusedUNet:
@@ -120,6 +125,24 @@ class FusedUNet:
         if conditioning:
             moved = replace(moved, conditioning=map_tensors(self.conditioning, move))
         return moved
+
+    def streamed(self, device: torch.device | str) -> FusedUNet:
+        """A copy that runs on another device with its weights left here, brought part by part.
+
+        Only the way in and the way out lie there, and two loads at a time of what is between.
+        """
+
+        def move(part: T) -> T:
+            return map_tensors(part, lambda tensor: tensor.to(device))
+
+        weights = replace(
+            self.weights,
+            conv_in=move(self.weights.conv_in),
+            norm_out=move(self.weights.norm_out),
+            conv_out=move(self.weights.conv_out),
+        )
+        supply = Streamed(parts_in_order(weights), device)
+        return replace(self, weights=weights, supply=supply)
 
     def prepare(
         self,
@@ -204,6 +227,7 @@ class FusedUNet:
             clip.at(step),
             self.passes,
             self.skips(),
+            self.supply,
         )
 
     def _items_apart(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:

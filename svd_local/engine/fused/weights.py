@@ -89,7 +89,10 @@ class SpatialBlock:
 
 @dataclass(frozen=True, slots=True)
 class TemporalBlock:
-    """A feed-forward, attention among the frames of one position, another feed-forward."""
+    """A feed-forward, attention among the frames of one position, another feed-forward.
+
+    ``share``, a scalar, is how much of its result the mix with its input takes.
+    """
 
     norm_in: Norm
     feed_forward_in: FeedForward
@@ -97,16 +100,23 @@ class TemporalBlock:
     attention: Attention
     norm3: Norm
     feed_forward: FeedForward
+    share: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A transformer's group norm and the linear layer after it."""
+
+    norm: Norm
+    proj: Affine
 
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """Spatial and temporal blocks in turn; ``temporal_share``, a scalar, is the mix's temporal part."""
+    """Spatial and temporal blocks in turn, between a way in and a way out."""
 
-    norm: Norm
-    proj_in: Affine
+    entry: Entry
     blocks: tuple[tuple[SpatialBlock, TemporalBlock], ...]
-    temporal_share: Tensor
     proj_out: Affine
     slot: int
 
@@ -169,6 +179,23 @@ class DecoderWeights:
     norm_out: Norm
     conv_out: Affine
     time_conv_out: Affine
+
+
+def parts_in_order(weights: UNetWeights) -> Iterator[Any]:
+    """What is used at once, in the order of a run, between conv_in and the way out."""
+    for stage in (*weights.down, weights.mid, *weights.up):
+        for block, transformer in stage.layers:
+            yield block.spatial
+            yield block.temporal
+            if transformer is not None:
+                yield transformer.entry
+                for pair in transformer.blocks:
+                    yield from pair
+                yield transformer.proj_out
+        if stage.downsample is not None:
+            yield stage.downsample
+        if stage.upsample is not None:
+            yield stage.upsample
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:

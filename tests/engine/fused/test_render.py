@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -158,31 +157,3 @@ def test_nan_is_found_before_it_becomes_bytes(
     )
     with pytest.raises(UnusableFrames, match="decoder"):
         whole(render(tiny_pipeline, dataclasses.replace(fused, decoder=decoder), image, sampling))
-
-
-def test_the_half_precision_vae_is_widened_for_the_picture_only(
-    tiny_pipeline: Any,
-) -> None:
-    """In fp16 the encoder runs in fp32, and has its own type again afterwards, also after an error."""
-    from svd_local.engine.fused.render import _encoder_as_wide_as_needed
-
-    class Broken(Exception):
-        pass
-
-    vae = copy.deepcopy(tiny_pipeline.vae)
-    vae.half()
-    decoder_weight = vae.decoder.conv_in.weight
-    types = []
-
-    def broken() -> None:
-        with _encoder_as_wide_as_needed(vae) as dtype:
-            types.append(dtype)
-            types.extend(weight.dtype for weight in vae.encoder.parameters())
-            assert vae.decoder.conv_in.weight is decoder_weight
-            assert decoder_weight.dtype == torch.float16
-            raise Broken
-
-    with pytest.raises(Broken):
-        broken()
-    assert set(types) == {torch.float32}
-    assert {weight.dtype for weight in vae.parameters()} == {torch.float16}
