@@ -1,8 +1,9 @@
-"""Rewrite the tables of ``benchmarks/README.md`` from ``benchmarks/results/``; a test sees that they are current.
+"""Rewrite the tables and plots of ``benchmarks/README.md`` from ``benchmarks/results/``; a test sees that they are current.
 
     python -m benchmarks.tables
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``. One whose result does not exist says so.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``, a plot likewise. One whose result does not
+exist says so. The plots' pictures are drawn by `benchmarks.plots`, which this calls.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.plots import FOLDER, PLOTS, draw_all
 
 ROOT = Path(__file__).resolve().parent
 README = ROOT / "README.md"
@@ -23,9 +26,11 @@ Result = dict[str, Any]
 
 
 def main() -> None:
-    """Write the README anew."""
+    """Draw the plots and write the README anew."""
+    results = load(RESULTS)
+    draw_all(results, FOLDER)
     text = README.read_text(encoding="utf-8")
-    README.write_text(rewritten(text, load(RESULTS)), encoding="utf-8")
+    README.write_text(rewritten(text, results), encoding="utf-8")
 
 
 def load(folder: Path) -> list[Result]:
@@ -37,11 +42,12 @@ def load(folder: Path) -> list[Result]:
 
 
 def rewritten(text: str, results: Sequence[Result]) -> str:
-    """``text`` with every table made from ``results``.
+    """``text`` with every table made from ``results``, and every plot that has any.
 
     Raises:
-        KeyError: a marker names a table nobody knows.
+        KeyError: a marker names a table or a plot nobody knows.
     """
+    plots = {plot.name: plot for plot in PLOTS}
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
@@ -49,8 +55,15 @@ def rewritten(text: str, results: Sequence[Result]) -> str:
         body = TABLES[name](chosen) if chosen else NOTHING
         return f"<!-- table: {name} -->\n\n{body}\n\n<!-- /table -->"
 
-    pattern = r"<!-- table: (?P<name>[a-z]+) -->\n.*?<!-- /table -->"
-    return re.sub(pattern, table, text, flags=re.DOTALL)
+    def picture(match: re.Match[str]) -> str:
+        plot = plots[match["name"]]
+        body = f"![{plot.alt}](plots/{plot.name}.png)" if plot.figures(results) else NOTHING
+        return f"<!-- plot: {plot.name} -->\n\n{body}\n\n<!-- /plot -->"
+
+    for kind, made in (("table", table), ("plot", picture)):
+        pattern = rf"<!-- {kind}: (?P<name>[a-z_]+) -->\n.*?<!-- /{kind} -->"
+        text = re.sub(pattern, made, text, flags=re.DOTALL)
+    return text
 
 
 def clip(results: Sequence[Result]) -> str:
@@ -179,8 +192,26 @@ def memory(results: Sequence[Result]) -> str:
     return grid(head, rows)
 
 
+def memoryplan(results: Sequence[Result]) -> str:
+    """Predicted peaks of the plans."""
+    rows = [
+        (
+            clip["frames"],
+            plan["plan"],
+            _gib(plan["peak_bytes"]),
+            _gib(plan["least_budget_bytes"]),
+            _gib(plan["weights_a_step_bytes"] or None),
+        )
+        for result in results
+        for clip in result["clips"]
+        for plan in clip["plans"]
+    ]
+    head = "frames | plan | tensors GiB, predicted | least budget GiB | weights brought a step GiB"
+    return grid(head, rows)
+
+
 def ablation(results: Sequence[Result]) -> str:
-    """How many times faster each part of a step is."""
+    """How many times faster each part of a step is, and what each saving is worth."""
     parts = []
     for result in results:
         where = result["gpu"] or f"{result['processor']}, {result['threads']} thread(s)"
@@ -194,7 +225,20 @@ def ablation(results: Sequence[Result]) -> str:
             )
             for part in (result["step"], *result["parts"])
         ]
+        title += (
+            ", on a machine that had other work: look at the ratios" if result["shared"] else ""
+        )
         parts.append(f"{title}:\n\n{grid('part | reference ms | fused ms | times faster', rows)}")
+        spared = [
+            (
+                saving["name"],
+                "{median:.3f} ({min:.3f} to {max:.3f})".format(**saving["times_as_long"]),
+                f"{saving['full_size_flop'] / 1e12:.2f}",
+            )
+            for saving in result["savings"]
+        ]
+        head = "saving, undone alone | the step takes times as long | TFLOP it spares a step of 25 frames at full size"
+        parts.append(grid(head, spared))
     return "\n\n".join(parts)
 
 
@@ -220,6 +264,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "ceilings": ceilings,
     "kernels": kernels,
     "memory": memory,
+    "memoryplan": memoryplan,
     "ablation": ablation,
     "flops": flops,
 }

@@ -24,12 +24,12 @@ def sizes_of(checkpoint: Checkpoint) -> Sizes:
         require_whole(checkpoint)
     architecture = checkpoint.architecture()
     if architecture is not None:
-        return _of_architecture(architecture)
+        return of_architecture(architecture)
     assert checkpoint.path is not None
     return _of_files(checkpoint.path)
 
 
-def _of_architecture(architecture: Architecture) -> Sizes:
+def of_architecture(architecture: Architecture) -> Sizes:
     return Sizes(
         unet_parameters=architecture.parameters["unet"],
         vae_parameters=architecture.parameters["vae"],

@@ -23,6 +23,9 @@ _UNITS = {
     "gib": 2**30,
     "tib": 2**40,
 }
+LEAST_BUDGET = 1536 * 2**20
+"""About the least that a full-size clip is made in on a GPU, for hints where the clip is not known yet."""
+_LEAST = "25 frames at 1024x576 take about 1.5GiB at least."
 
 
 def parse_bytes(text: str | int, *, field: str) -> int:
@@ -38,14 +41,14 @@ def parse_bytes(text: str | int, *, field: str) -> int:
     if match is None or unit is None:
         raise InvalidRequest(
             f"{field}: {str(text)[:60]!r} is no amount of memory",
-            hint="Write a number and a unit, for example 4GiB or 6000MiB.",
+            hint=f"Write a number and a unit, for example 4GiB or 6000MiB. {_LEAST}",
             field=field,
         )
     amount = int(float(match["number"]) * unit)
     if amount <= 0:
         raise InvalidRequest(
             f"{field}: {text!r} is not above zero",
-            hint="Write how much GPU memory may be used, for example 4GiB.",
+            hint=f"Write how much GPU memory may be used, for example 4GiB. {_LEAST}",
             field=field,
         )
     return amount

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import tables
+from benchmarks.plots import PLOTS
 
 
 def test_the_page_is_what_its_results_make_of_it() -> None:
@@ -25,6 +26,7 @@ def test_it_says_plainly_whether_a_gpu_was_measured() -> None:
 def test_every_table_is_on_the_page_and_every_command_exists() -> None:
     text = tables.README.read_text(encoding="utf-8")
     assert set(re.findall(r"<!-- table: ([a-z]+) -->", text)) == set(tables.TABLES)
+    assert set(re.findall(r"<!-- plot: ([a-z_]+) -->", text)) == {plot.name for plot in PLOTS}
     modules = set(re.findall(r"python -m benchmarks\.([a-z_]+)", text))
     assert [name for name in modules if not (tables.ROOT / f"{name}.py").is_file()] == []
 
@@ -143,6 +145,32 @@ def test_kernels_and_ceilings_keep_their_columns() -> None:
     assert "| copy, device | 4300 GB/s |" in text
     assert "| product of 8192, float8_e4m3fn | refused |" in text
     assert "| (1, 2, 3, 4) | 0.500 | refused |" in text
+
+
+def test_ablation_shows_parts_and_savings() -> None:
+    part = {"name": "step", "reference_s": 2.0, "fused_s": 1.0, "speedup": _spread(2.0)}
+    saving = {"name": "tables", "times_as_long": _spread(1.1), "full_size_flop": 6_000_000_000_000}
+    result = _measured(
+        "ablation", gpu=None, processor="P", threads=1, width=64, height=32, shared=True, step=part, parts=[],
+        savings=[saving],
+    )  # fmt: skip
+    text = tables.ablation([result])
+    assert "look at the ratios" in text
+    assert "| step | 2000.0 | 1000.0 | 2.00 (1.00 to 3.00) |" in text
+    assert "| tables | 1.100 (0.100 to 2.100) | 6.00 |" in text
+
+
+def test_the_memory_plan_is_its_predictions() -> None:
+    plan = {
+        "plan": "weights streamed",
+        "peak_bytes": 2**30,
+        "least_budget_bytes": 3 * 2**29,
+        "weights_a_step_bytes": 0,
+    }
+    result = {"benchmark": "memoryplan", "clips": [{"frames": 14, "plans": [plan]}]}
+    head, _, row = _rows(result)
+    assert row == ["14", "weights streamed", "1.00", "1.50", ""]
+    assert "predicted" in head[2]
 
 
 def test_results_of_other_kinds_are_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,23 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert document["error"]["hint"]
     assert document["attempts"] == []
     assert not media.exists()
+
+
+@pytest.mark.parametrize("budget", ["banana", "0", "100MiB"])
+def test_a_budget_that_is_none_or_too_small_is_refused_with_the_least_that_would_do(
+    svd: Svd, media: Path, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    """Before any work: no weight is made or read, no file written."""
+    from svd_local.engine import session
+
+    monkeypatch.setattr(session, "load", lambda *_: pytest.fail("loaded"))
+    local = ("--tier", "local", "--device", "cpu", "--checkpoint", "synthetic:svd-xt")
+    status, document = _generate(svd, "--prompt", "a", *local, "--vram-budget", budget)
+    assert status == 2
+    assert document["error"]["field"] == "vram_budget"
+    assert budget in document["error"]["message"]
+    assert re.search(r"at least \d+MiB|\d(\.\d)?GiB at least", document["error"]["hint"])
+    assert not any(media.rglob("*.mp4"))
 
 
 def test_neither_words_nor_a_picture(svd: Svd, media: Path) -> None:

@@ -26,7 +26,7 @@ from svd_local.engine.fused_memory import step_bytes
 from svd_local.engine.fused_plan import FusedWay, fused_ladder, fused_ways
 from svd_local.engine.fused_runner import FusedRunner
 from svd_local.engine.memory import GPU_OVERHEAD
-from svd_local.engine.sizes import _of_architecture
+from svd_local.engine.sizes import of_architecture
 from svd_local.engine.values import Sampling
 from svd_local.errors import InvalidRequest, OutOfMemory
 
@@ -36,7 +36,7 @@ SMALL = dataclasses.replace(CLIP, frames=5, width=128, height=64)
 
 
 def blueprint(architecture: Architecture) -> Blueprint:
-    sizes = _of_architecture(architecture)
+    sizes = of_architecture(architecture)
     return Blueprint(sizes, unet_shape(architecture.unet), vae_shape(architecture.vae))
 
 
@@ -292,6 +292,21 @@ def test_without_guidance_there_are_no_halves() -> None:
     unguided = dataclasses.replace(SMALL, guidance=(1.0, 1.0))
 
     assert not any("halves" in way.step for way in ways(tiny(), unguided))
+
+
+def test_the_least_that_hints_name_without_knowing_the_clip_is_the_smallest_plans() -> None:
+    from svd_local.request.sizes import LEAST_BUDGET
+
+    assert LEAST_BUDGET - 64 * 2**20 < ladder()[-1].peak_bytes + GPU_OVERHEAD <= LEAST_BUDGET
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_every_plan_there_is_takes_what_was_predicted() -> None:
+    """Within a tenth, on a clip so small that what is not followed weighs most."""
+    clip = dataclasses.replace(SMALL, frames=3, width=64)
+    for way in ways(tiny(), clip):
+        assert way.peak_bytes == pytest.approx(counted(tiny(), way, clip), rel=0.1), way.plan
 
 
 def test_streaming_weights_comes_after_everything_that_does_not() -> None:

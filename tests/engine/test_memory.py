@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from svd_local.engine.architecture import full_size
 from svd_local.engine.memory import GPU_OVERHEAD, Rung, Sizes, ladder, predict
 from svd_local.engine.placement import PLACEMENTS
-from svd_local.engine.sizes import _of_architecture
+from svd_local.engine.sizes import of_architecture
 from svd_local.engine.values import Sampling
 from svd_local.errors import InvalidRequest, OutOfMemory
 
 GIB = 2**30
-REAL = _of_architecture(full_size(25))
+REAL = of_architecture(full_size(25))
 
 
 def rungs(sizes: Sizes = REAL, sampling: Sampling = CLIP, **options: Any) -> tuple[Rung, ...]:
