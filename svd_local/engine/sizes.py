@@ -70,9 +70,10 @@ def _of_files(folder: Path) -> Sizes:
 
 
 def _clip_layer(config: Mapping[str, Any]) -> int:
-    """Four square matrices and a feed-forward; what it leaves out is as transformers has it."""
+    """Attention, feed-forward and two norms; what the configuration leaves out is as transformers has it."""
     width, inner = config.get("hidden_size", 768), config.get("intermediate_size", 3072)
-    return int(4 * width * width + 2 * width * inner)
+    attention, feed_forward = 4 * (width + 1) * width, 2 * width * inner + width + inner
+    return int(attention + feed_forward + 4 * width)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def test_the_folded_networks_weigh_what_was_predicted(architecture: Architecture
         layer = runner.pipeline.image_encoder.vision_model.encoder.layers[0]
         assert sizes.image_encoder_layer == pytest.approx(weight(layer.parameters()), rel=0.02)
 
-        streamed = unet.streamed("cuda")
+        streamed = runner._folded.unet.streamed("cuda:0")
         assert isinstance(streamed.supply, Streamed)
         ends = (streamed.weights.conv_in, streamed.weights.norm_out, streamed.weights.conv_out)
         held = streamed.supply.held_bytes + weight(tensors(ends))
@@ -242,7 +242,7 @@ def test_without_limits_everything_is_resident_and_at_once() -> None:
         (40, "resident"),
         (12, "resident + streaming decode"),
         (8, "encoders offloaded + guidance halves + streaming decode"),
-        (6, "one network at a time + pieces + streaming decode"),
+        (6, "resident + pieces + streaming decode from host memory"),
         (4, "one network at a time + pieces + streaming decode from host memory"),
         (3, "weights streamed + pieces of both halves + streaming decode from host memory"),
         (2, "weights streamed + pieces + streaming decode from host memory"),
