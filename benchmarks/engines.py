@@ -17,6 +17,7 @@ from benchmarks.common import synchronise
 from benchmarks.setting import Setting
 from svd_local.engine import reference
 from svd_local.engine.fused import render as fused_render
+from svd_local.engine.fused.deep_cache import DeepCache
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.fused.unet import ClipConstants, FusedUNet
 from svd_local.engine.loading import load
@@ -98,8 +99,16 @@ class CompiledUNet(FusedUNet):
         compiled = torch.compile(step, backend=backend, fullgraph=True, dynamic=False)
         return cls(**fields, compiled=compiled)
 
-    def step(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:
-        """As `FusedUNet.step`; the compiled graph sees one row of the tables, never the number."""
+    def step(
+        self, latents: Tensor, clip: ClipConstants, step: int, deep: DeepCache | None = None
+    ) -> Tensor:
+        """As `FusedUNet.step`; the compiled graph sees one row of the tables, never the number.
+
+        Raises:
+            ValueError: features are to be cached, which would take a second graph.
+        """
+        if deep is not None:
+            raise ValueError("the compiled step caches nothing")
         row = slice(step, step + 1)
         tables = tuple((spatial[row], temporal[row]) for spatial, temporal in clip.biases)
         return self.compiled(latents, dataclasses.replace(clip, biases=tables))

@@ -71,13 +71,19 @@ def step_bytes(
     batch = 1 if halves or not sampling.guided else 2
     walk = _Walk(ledger, shape, sampling, batch, limit or WHOLE, host_skips)
     latents = walk.pixels(0) / batch * (shape.in_channels // 2)
-    with ledger.holding(2 * latents):
+    # While one half runs as a whole, the other's deep feature is there already.
+    others = walk.feature if halves and sampling.guided else 0
+    with ledger.holding(2 * latents + others):
         walk.run()
     return ledger.peak_bytes
 
 
 class _Walk:
-    """Through the network at one step, as `fused.network.features` goes."""
+    """Through the network at one step, as `fused.network.features` goes.
+
+    Where deep features are cached, it is a step that runs as a whole and keeps its own: the steps
+    between make less.
+    """
 
     def __init__(
         self,
@@ -100,6 +106,12 @@ class _Walk:
             height, width = (height + 1) // 2, (width + 1) // 2
             self._places.append(height * width)
         self._skips: list[float] = []
+        self._depth = 0 if sampling.caching is None else sampling.caching.depth
+        self.feature = 0.0
+        """Elements of the deep feature that a step leaves on the device."""
+        if self._depth and not host:
+            entered = [layer for level in shape.up() for layer in level][-1 - self._depth]
+            self.feature = self.pixels(entered.level) * entered.channels
 
     def pixels(self, level: int) -> float:
         """Positions of the whole batch at a level."""
@@ -126,7 +138,8 @@ class _Walk:
         for layers in shape.up():
             for layer in layers:
                 skip = self._skips.pop()
-                x = self._layer(layer, skip=0 if self._host else skip, x=x)
+                kept = self.feature and len(self._skips) == self._depth
+                x = self._layer(layer, skip=0 if self._host else skip, x=0 if kept else x)
             level = layers[-1].level
             if level:
                 out = self.pixels(level - 1) * layers[-1].out

@@ -116,7 +116,7 @@ def sigmas_of(sampling: Sampling) -> list[float] | None:
     Raises:
         ValueError: another step count was asked for with it.
     """
-    if sampling.schedule == "karras":
+    if sampling.schedule != "align-your-steps":
         return None
     from diffusers.schedulers import AysSchedules
 

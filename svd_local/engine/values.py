@@ -12,12 +12,41 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 """uint8 of shape (n, height, width, 3), RGB."""
 
-Schedule = Literal["karras", "align-your-steps"]
+Schedule = Literal["karras", "align-your-steps", "consistency"]
+"""``consistency`` is that of distilled checkpoints, which bring their own scheduler."""
 
 Report = Callable[[str, int, int], None]
 """Told the stage (``encode-image``, ``denoise``, ``decode``), what of it is done, and of how much."""
 Check = Callable[[], None]
 """Raises where the clip is to be stopped; called between steps and between decoded chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """Reuse of the UNet's deep features from step to step (DeepCache, arXiv 2312.00858): approximate.
+
+    Attributes:
+        interval: every ``interval``-th step runs the whole network, beginning with the first; the
+            steps between reuse the last whole one's deep feature.
+        depth: how many results of the way down are computed on those, counted from conv_in's own,
+            which always is; as many layers of the way up and one more use them.
+    """
+
+    interval: int
+    depth: int
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing.
+
+        Raises:
+            ValueError: an interval or a depth below one.
+        """
+        if self.interval < 1 or self.depth < 1:
+            raise ValueError(f"caching needs an interval and a depth of at least 1, not {self}")
+
+    def whole(self, step: int) -> bool:
+        """Whether ``step``, counted from 0, runs the whole network."""
+        return step % self.interval == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +56,7 @@ class Sampling:
     ``fps`` is the playback rate the model is told; the pipeline itself subtracts the 1 that the
     training did. ``width`` and ``height`` are multiples of 8. ``decode_chunk`` is how many frames
     the decoder sees at once: it changes pixels, and ``frames`` is what the bare pipeline takes.
+    ``caching`` is understood by the fused engine alone; None is exact.
     """
 
     seed: int
@@ -40,6 +70,7 @@ class Sampling:
     width: int
     height: int
     decode_chunk: int
+    caching: Caching | None = None
 
     @property
     def guided(self) -> bool:

@@ -16,6 +16,7 @@ from svd_local.engine.architecture import Architecture, build, full_size, tiny
 from svd_local.engine.blueprint import Blueprint, unet_shape, vae_shape
 from svd_local.engine.folded_sizes import folded_sizes
 from svd_local.engine.fused.counting import fake_cuda, fake_parameters, peak_bytes
+from svd_local.engine.fused.deep_cache import DeepCache
 from svd_local.engine.fused.passes import WHOLE, Passes
 from svd_local.engine.fused.picture import encode_picture
 from svd_local.engine.fused.skips import HostSkips, ResidentSkips
@@ -27,7 +28,7 @@ from svd_local.engine.fused_plan import FusedWay, fused_ladder, fused_ways
 from svd_local.engine.fused_runner import FusedRunner
 from svd_local.engine.memory import GPU_OVERHEAD
 from svd_local.engine.sizes import of_architecture
-from svd_local.engine.values import Sampling
+from svd_local.engine.values import Caching, Sampling
 from svd_local.errors import InvalidRequest, OutOfMemory
 
 GIB = 2**30
@@ -84,12 +85,18 @@ def prepared(unet: FusedUNet, sampling: Sampling, batch: int) -> tuple[ClipConst
     return constants, empty(1, frames, 4, height, width)
 
 
+def stepped(unet: FusedUNet, sampling: Sampling, batch: int) -> torch.Tensor:
+    """A step; with caching one that runs as a whole, and the next, which reuses what may be reused."""
+    constants, latents = prepared(unet, sampling, batch)
+    if sampling.caching is None:
+        return unet.step(latents, constants, 0)
+    deep = DeepCache(sampling.caching)
+    unet.step(latents, constants, 0, deep)
+    return unet.step(latents, constants, 1, deep)
+
+
 def phases(runner: FusedRunner, way: FusedWay, sampling: Sampling) -> Callable[[], None]:
     """What `render` does with the networks, step by step; values are not looked at."""
-
-    def denoised(unet: FusedUNet) -> torch.Tensor:
-        constants, latents = prepared(unet, sampling, 2)
-        return unet.step(latents, constants, 0)
 
     def work() -> None:
         runner.prepare(way)
@@ -106,7 +113,7 @@ def phases(runner: FusedRunner, way: FusedWay, sampling: Sampling) -> Callable[[
         if way.weights == "resident":
             for part in (vae.encoder, vae.quant_conv):
                 fake_parameters(part, torch.float16)
-        latents = denoised(runner.unet(way))
+        latents = stepped(runner.unet(way), sampling, 2)
         for frame in runner.decoder(way).pixels(latents[0]):
             frame.to("cpu")
 
@@ -141,6 +148,23 @@ def test_a_plan_takes_what_was_predicted(plan: str) -> None:
     way = of(tiny(), SMALL, plan)
 
     assert way.peak_bytes == pytest.approx(counted(tiny(), way, SMALL), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "resident",
+        "one network at a time + guidance halves",
+        "one network at a time + pieces",
+        "one network at a time + pieces, skips in host memory",
+    ],
+)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_so_it_does_where_features_are_cached(plan: str, depth: int) -> None:
+    sampling = dataclasses.replace(SMALL, caching=Caching(interval=2, depth=depth))
+    way = of(tiny(), sampling, f"{plan} + streaming decode")
+
+    assert way.peak_bytes == pytest.approx(counted(tiny(), way, sampling), rel=0.03)
 
 
 @pytest.mark.parametrize("plan", ["resident", "one network at a time"])
@@ -198,6 +222,51 @@ def test_a_step_takes_what_was_predicted(
         taken = peak_bytes(lambda: unet.step(latents, constants, 0))
 
     assert predicted == pytest.approx(taken, rel=0.1)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 7, 11])
+@pytest.mark.parametrize("limit", [None, 2 * 9 * 11 * 32])
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("host_skips", [False, True])
+def test_cached_features_are_counted(
+    depth: int, limit: int | None, halves: bool, host_skips: bool
+) -> None:
+    exact = dataclasses.replace(CLIP, frames=6, width=88, height=72)
+    sampling = dataclasses.replace(exact, caching=Caching(interval=2, depth=depth))
+
+    def predicted(of: Sampling) -> int:
+        return step_bytes(
+            blueprint(tiny()),
+            of,
+            itemsize=2,
+            on_gpu=True,
+            halves=halves,
+            limit=limit,
+            host_skips=host_skips,
+        )
+
+    with fake_cuda():
+        runner = fake_runner(tiny())
+        unet = dataclasses.replace(
+            runner.unet(ways(tiny(), sampling)[0]),
+            passes=WHOLE if limit is None else Passes(limit),
+            one_by_one=halves,
+            skips=HostSkips if host_skips else ResidentSkips,
+        )
+        constants, latents = prepared(unet, sampling, 2)
+        deep = DeepCache(Caching(interval=2, depth=depth))
+
+        def steps() -> None:
+            for step in range(4):
+                unet.step(latents, constants, step, deep)
+
+        taken = peak_bytes(steps)
+
+    assert predicted(sampling) == pytest.approx(taken, rel=0.1)
+    if host_skips:
+        assert predicted(sampling) == predicted(exact)
+    elif depth == 1:
+        assert predicted(sampling) > predicted(exact)
 
 
 @pytest.mark.parametrize("architecture", [tiny(), full_size(25)], ids=["tiny", "full"])

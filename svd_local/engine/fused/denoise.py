@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from svd_local.engine.fused.deep_cache import DeepCache
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from svd_local.engine.fused.unet import FusedUNet
+    from svd_local.engine.values import Caching
 
     OnStep = Callable[[int, int], None]
 
@@ -35,6 +38,7 @@ def denoise(
     guidance: Tensor | None,
     num_inference_steps: int | None = None,
     sigmas: Sequence[float] | None = None,
+    caching: Caching | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """From noise to latents, equal to the pipeline's own loop to rounding.
@@ -50,6 +54,7 @@ def denoise(
             in front: zero image latents and zero embeddings.
         num_inference_steps: length of the schedule, where ``sigmas`` does not give it.
         sigmas: the schedule's noise levels, for those schedulers that take them.
+        caching: reuse deep features, which is approximate; None for what the pipeline does.
         on_step: called after each step with the steps done and their total; what it raises ends
             the loop.
 
@@ -81,9 +86,10 @@ def denoise(
         guidance=guidance,
     )
     latents = latents.to(device) * scheduler.init_noise_sigma
+    deep = None if caching is None else DeepCache(caching)
     for step, timestep in enumerate(timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
-        prediction = unet.step(scaled, clip, step)
+        prediction = unet.step(scaled, clip, step, deep)
         latents = scheduler.step(prediction, timestep, latents).prev_sample
         if on_step is not None:
             on_step(step + 1, len(timesteps))

@@ -146,6 +146,7 @@ def _render(
         guidance=guidance_ramp(*sampling.guidance, sampling.frames),
         num_inference_steps=sampling.steps,
         sigmas=sigmas_of(sampling),
+        caching=sampling.caching,
         on_step=on_step,
         **start,
     )

@@ -20,6 +20,9 @@ class SkipStore(Protocol):
     def size(self) -> tuple[int, int] | None:
         """Height and width of the latest one; None when none is left."""
 
+    def outlasting(self, x: Tensor) -> Tensor:
+        """``x``, which nobody changes any more, in the memory where what outlasts the step waits."""
+
 
 class ResidentSkips:
     """Keeps the tensors as they are."""
@@ -42,6 +45,10 @@ class ResidentSkips:
         height, width = self._kept[-1].shape[2:4]
         return height, width
 
+    def outlasting(self, x: Tensor) -> Tensor:
+        """``x`` itself."""
+        return x
+
 
 class HostSkips(ResidentSkips):
     """Keeps copies in host memory; they come back piece by piece where they are used."""
@@ -49,6 +56,10 @@ class HostSkips(ResidentSkips):
     def push(self, skip: Tensor) -> None:
         """Keep a copy of ``skip``."""
         super().push(to_host(skip))
+
+    def outlasting(self, x: Tensor) -> Tensor:
+        """A copy of ``x`` in host memory."""
+        return to_host(x)
 
 
 def to_host(tensor: Tensor) -> Tensor:

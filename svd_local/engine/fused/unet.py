@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from svd_local.engine.fused.deep_cache import DeepCache, DeepFeature
     from svd_local.engine.fused.transformer import TransformerConstants
 
 T = TypeVar("T")
@@ -187,7 +188,9 @@ class FusedUNet:
             latent_channels=self.weights.conv_in.weight.shape[1] - image_latents.shape[2],
         )
 
-    def step(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:
+    def step(
+        self, latents: Tensor, clip: ClipConstants, step: int, deep: DeepCache | None = None
+    ) -> Tensor:
         """The model's prediction at one step, guided where the clip is.
 
         Args:
@@ -195,28 +198,34 @@ class FusedUNet:
                 video serves both halves of the batch.
             clip: from `prepare`.
             step: index into the clip's schedule.
+            deep: the clip's deep features, which make some steps approximate; None for exact ones.
 
         Returns:
             (videos, f, out channels, h, w).
 
         Raises:
-            ValueError: latents of another number of channels than conv_in has left for them.
+            ValueError: latents of another number of channels than conv_in has left for them, or a
+                cache that goes deeper than the network.
         """
         if latents.shape[2] != clip.latent_channels:
             raise ValueError(
                 f"{latents.shape[2]} latent channels, this clip takes {clip.latent_channels}"
             )
         latents = latents.to(self.dtype)
+        if deep is not None:
+            deep.begin(step)
         if self.one_by_one:
-            return self._items_apart(latents, clip, step)
-        x = self._features(latents, clip, step)
+            return self._items_apart(latents, clip, step, deep)
+        x = self._features(latents, clip, step, None if deep is None else deep.of(0))
         if clip.guidance is not None:
             # conv_out is linear, and the halves' shares add up to one: mix its inputs, run it once.
             plain, guided = x.chunk(2)
             x = plain.lerp_(guided, clip.guidance[:, None, None, None])
         return self._conv_out(x)
 
-    def _features(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:
+    def _features(
+        self, latents: Tensor, clip: ClipConstants, step: int, deep: DeepFeature | None
+    ) -> Tensor:
         """conv_out's input, from latents that serve each equal part of the batch."""
         batch = clip.image.shape[0]
         return features(
@@ -228,9 +237,12 @@ class FusedUNet:
             self.passes,
             self.skips(),
             self.supply,
+            deep,
         )
 
-    def _items_apart(self, latents: Tensor, clip: ClipConstants, step: int) -> Tensor:
+    def _items_apart(
+        self, latents: Tensor, clip: ClipConstants, step: int, deep: DeepCache | None
+    ) -> Tensor:
         """One batch item after another; the guidance is mixed after conv_out, whose output is small."""
         import torch
 
@@ -238,7 +250,8 @@ class FusedUNet:
         results = []
         for index in range(batch):
             video = index % len(latents)
-            x = self._features(latents[video : video + 1], clip.item(index), step)
+            kept = None if deep is None else deep.of(index)
+            x = self._features(latents[video : video + 1], clip.item(index), step, kept)
             results.append(self._conv_out(x))
             del x
         y = torch.cat(results)
