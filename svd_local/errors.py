@@ -96,6 +96,8 @@ class CheckpointUnavailable(TierUnavailable):
     """The checkpoint is not installed."""
 
     code = "checkpoint-unavailable"
+    missing: str | None = None
+    """What has to be pulled, where that is not the checkpoint that was asked for."""
 
 
 class CheckpointUnknown(CheckpointUnavailable):

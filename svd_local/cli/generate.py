@@ -79,6 +79,12 @@ def generate(
     speed: Annotated[
         _Text, _option("--speed", "exact, or an approximation.", "exact|cached|fp8|distilled")
     ] = None,
+    cache_interval: Annotated[
+        _Text, _option("--cache-interval", "cached: each how manieth step is whole.", "N")
+    ] = None,
+    cache_depth: Annotated[
+        _Text, _option("--cache-depth", "cached: layers computed between, 1 to 11.", "N")
+    ] = None,
     vram_budget: Annotated[
         _Text, _option("--vram-budget", "Most GPU memory to use, as 6GiB.", "SIZE")
     ] = None,
@@ -120,6 +126,8 @@ def generate(
         "resolution": resolution,
         "quality": quality,
         "speed": speed,
+        "cache_interval": cache_interval,
+        "cache_depth": cache_depth,
         "vram_budget": vram_budget,
         "allow_approximate": allow_approximate,
         "no_cache": no_cache,

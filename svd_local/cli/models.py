@@ -25,16 +25,21 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on standa
 def list_models(json_output: _Json = False) -> None:
     """What is installed here, and what can be pulled or made by name."""
     with ending(json_output):
-        from svd_local.engine.aliases import PUBLISHED, SYNTHETIC_FRAMES, TINY
+        from svd_local.engine.aliases import PUBLISHED, PUBLISHED_UNETS, SYNTHETIC_FRAMES, TINY
         from svd_local.engine.checkpoints import list_installed
 
         settings = load_settings()
         installed = [checkpoint.to_json() for checkpoint in list_installed(settings.models_dir)]
         here = {one["name"] for one in installed}
         available: list[dict[str, Any]] = [
-            {"name": p.alias, "repo": p.repo, "licence": p.licence, "gated": p.gated}
+            {"name": p.alias, "repo": p.repo, "licence": p.licence, "gated": p.gated, "base": None}
             for p in PUBLISHED.values()
             if p.alias not in here
+        ]
+        available += [
+            {"name": u.alias, "repo": u.repo, "licence": u.licence, "gated": False, "base": u.base}
+            for u in PUBLISHED_UNETS.values()
+            if u.alias not in here
         ]
         made = [name for name in (TINY, *SYNTHETIC_FRAMES) if name not in here]
         if json_output:
@@ -49,19 +54,24 @@ def list_models(json_output: _Json = False) -> None:
             )
             return
         for one in installed:
-            tell(f"{one['name']:14} installed  {one['path']}")
+            tell(f"{one['name']:17} installed  {one['path']}{_belongs(one)}")
             for note in one["notes"]:
-                tell(f"{'':14} note       {note}")
+                tell(f"{'':17} note       {note}")
         for one in available:
             gated = ", gated" if one["gated"] else ""
-            tell(f"{one['name']:14} to pull    {one['repo']} ({one['licence']}{gated})")
+            tell(
+                f"{one['name']:17} to pull    {one['repo']} ({one['licence']}{gated}){_belongs(one)}"
+            )
         for name in made:
-            tell(f"{name:14} made here  random weights, for trying and timing")
+            tell(f"{name:17} made here  random weights, for trying and timing")
 
 
 @app.command("pull")
 def pull_model(
-    name: Annotated[str, typer.Argument(help="svd, svd-xt, svd-xt-1.1, tiny-svd or org/name.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="svd, svd-xt, svd-xt-1.1, animatelcm-svd-xt, tiny-svd or org/name."),
+    ],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the download.")] = False,
     json_output: _Json = False,
 ) -> None:
@@ -91,6 +101,11 @@ def pull_model(
                 token=settings.hub_token,
                 on_offer=agree,
                 on_progress=on_progress,
+            )
+        if checkpoint.unet is not None and checkpoint.base is None:
+            base = checkpoint.unet.base
+            say(
+                f"it replaces the UNet of {base}, which is not installed: svd-local models pull {base}"
             )
         if json_output:
             emit({"success": True, "checkpoint": checkpoint.to_json()})
@@ -128,6 +143,10 @@ def verify_models(
         else:
             _tell(findings)
         raise typer.Exit(0 if sound else 1)
+
+
+def _belongs(one: dict[str, Any]) -> str:
+    return f", a distilled UNet for {one['base']}" if one["base"] else ""
 
 
 def _damaged(findings: list[tuple[Checkpoint, list[str]]]) -> CheckpointBroken:

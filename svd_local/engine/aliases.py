@@ -51,16 +51,49 @@ PUBLISHED: dict[str, Published] = {
         ),
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedUNet:
+    """A distilled UNet on the hub: one file that takes the place of the UNet of ``base``."""
+
+    alias: str
+    repo: str
+    file: str
+    base: str
+    licence: str
+    licence_url: str
+
+
+PUBLISHED_UNETS: dict[str, PublishedUNet] = {
+    entry.alias: entry
+    for entry in (
+        PublishedUNet(
+            "animatelcm-svd-xt",
+            "wangfuyun/AnimateLCM-SVD-xt",
+            "AnimateLCM-SVD-xt.safetensors",
+            "svd-xt",
+            "tuned from svd-xt, whose Stability AI terms hold for it too: read both pages",
+            "https://huggingface.co/wangfuyun/AnimateLCM-SVD-xt",
+        ),
+    )
+}
 DEFAULT_ORDER = ("svd-xt", "svd")
 """Which checkpoint is taken where none is named: the first that is installed."""
 
 SYNTHETIC_FRAMES = {"synthetic:svd": 14, "synthetic:svd-xt": 25}
-KNOWN_NAMES = (*PUBLISHED, TINY, *SYNTHETIC_FRAMES)
+KNOWN_NAMES = (*PUBLISHED, *PUBLISHED_UNETS, TINY, *SYNTHETIC_FRAMES)
 
 
 def by_repo(repo: str) -> Published | None:
     """The published checkpoint that lives in ``repo``."""
     return next((entry for entry in PUBLISHED.values() if entry.repo == repo), None)
+
+
+def unet_of(name: str) -> PublishedUNet | None:
+    """The published distilled UNet that goes by an alias, or lives in a repository, of this name."""
+    entries = PUBLISHED_UNETS.values()
+    return next((entry for entry in entries if name in (entry.alias, entry.repo)), None)
 
 
 def suggestion(name: str) -> str:

@@ -54,6 +54,11 @@ class UNetShape:
         """Index of the coarsest level."""
         return len(self.widths) - 1
 
+    @property
+    def cache_depths(self) -> int:
+        """How many results of the way down, beside conv_in's, features can be cached behind."""
+        return sum(self.layers) + self.deepest
+
     def down(self) -> Iterator[tuple[Layer, ...]]:
         """The layers of each level on the way down."""
         before = self.widths[0]
@@ -135,6 +140,7 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
         CheckpointBroken: the files are not whole.
     """
     sizes = sizes_of(checkpoint)
+    checkpoint = checkpoint.base or checkpoint  # a distilled UNet is of its shapes
     made = checkpoint.architecture()
     if made is not None:
         return Blueprint(sizes, unet_shape(made.unet), vae_shape(made.vae))

@@ -15,18 +15,21 @@ from svd_local.engine import synthetic, tiny
 from svd_local.engine.aliases import (
     DEFAULT_ORDER,
     PUBLISHED,
+    PUBLISHED_UNETS,
     SYNTHETIC_FRAMES,
     SYNTHETIC_PREFIX,
     TINY,
     Published,
     by_repo,
     suggestion,
+    unet_of,
 )
 from svd_local.engine.architecture import Architecture, full_size
 from svd_local.engine.architecture import tiny as tiny_architecture
 from svd_local.engine.descriptions import SIZE_FILE, frame_count, read_json, side
+from svd_local.engine.distilled import DistilledUNet, find_unet, installed_unets
 from svd_local.engine.hub_cache import snapshot_of
-from svd_local.engine.identity import revision_of
+from svd_local.engine.identity import revision_of, revision_of_file
 from svd_local.engine.original import files as single_files
 from svd_local.engine.original.check import problems_of
 from svd_local.engine.original.recognise import PICKLES, SUFFIX, architecture_of
@@ -50,6 +53,9 @@ _DEFAULT_SIZE = (1024, 576)
 class Checkpoint:
     """One checkpoint on this machine, and what it was trained for.
 
+    A distilled one is a single file, that of ``unet``, and the checkpoint ``base`` whose UNet it
+    replaces; None where that is not installed.
+
     ``path`` is None for one that has no files (``synthetic:...``), and may not exist yet for
     ``tiny-svd``; in the original layout it is a file, else a folder. ``width`` and ``height`` are
     pixels. ``notes`` say what of this had to be assumed.
@@ -67,6 +73,8 @@ class Checkpoint:
     commit: str | None = None
     layout: Layout = "diffusers"
     notes: tuple[str, ...] = ()
+    unet: DistilledUNet | None = None
+    base: Checkpoint | None = None
 
     @property
     def revision(self) -> str:
@@ -75,6 +83,11 @@ class Checkpoint:
         Raises:
             CheckpointBroken: a file is damaged, or went away.
         """
+        if self.unet is not None and self.base is not None:
+            try:
+                return f"{self.base.revision}+{revision_of_file(self.unet.file)}"
+            except (OSError, ValueError) as error:
+                raise self._broken(error) from error
         made = self._recipe() if self.source == "made-here" else None
         if self.path is None or (made is not None and not self.path.is_dir()):
             assert made is not None
@@ -82,9 +95,7 @@ class Checkpoint:
         try:
             content = revision_of(self.path)
         except (OSError, ValueError) as error:
-            raise CheckpointBroken(
-                f"checkpoint {self.name}: {error}", hint=repair_hint(self), field="checkpoint"
-            ) from error
+            raise self._broken(error) from error
         untouched = made is not None and content == read_lock(self.path).get("revision")
         return made if made is not None and untouched else content
 
@@ -100,6 +111,11 @@ class Checkpoint:
         if self.layout == "original" and self.path is not None:
             return architecture_of(self.path, self.frames)
         return None
+
+    def _broken(self, error: Exception) -> CheckpointBroken:
+        return CheckpointBroken(
+            f"checkpoint {self.name}: {error}", hint=repair_hint(self), field="checkpoint"
+        )
 
     def _recipe(self) -> str:
         """What one that is made on the spot is called, before it is made and as long as nobody changed it."""
@@ -122,6 +138,7 @@ class Checkpoint:
             "commit": self.commit,
             "layout": self.layout,
             "notes": list(self.notes),
+            "base": None if self.unet is None else self.unet.base,
         }
 
 
@@ -152,6 +169,9 @@ def resolve(name: str | None, models_dir: Path, *, allow_paths: bool = True) -> 
         return _at(name, Path(name).expanduser())
     if not _NAME.fullmatch(name):
         raise _unknown(name, "is no name a checkpoint can have")
+    unet = find_unet(name, models_dir)
+    if unet is not None:
+        return _whole_distilled(unet, models_dir)
     return _named(name, models_dir, allow_paths=allow_paths)
 
 
@@ -160,8 +180,53 @@ def looks_like_path(name: str) -> bool:
     return _PATH.match(name) is not None or _FILE.search(name) is not None
 
 
+def resolve_distilled(name: str | None, models_dir: Path) -> Checkpoint:
+    """The distilled checkpoint that ``name`` stands for, or that replaces the UNet of ``name``.
+
+    Args:
+        name: of a distilled UNet or of a checkpoint; None stands for svd-xt.
+        models_dir: the models folder.
+
+    Raises:
+        CheckpointUnavailable: no distilled UNet for that checkpoint is installed, or not the checkpoint.
+        CheckpointUnknown, CheckpointBroken: as `resolve`.
+    """
+    base = resolve(name or DEFAULT_ORDER[0], models_dir)
+    if base.unet is not None:
+        return base
+    for unet in installed_unets(models_dir):
+        if unet.base in (base.name, base.repo):
+            return _distilled(unet, base)
+    published = next((one for one in PUBLISHED_UNETS.values() if one.base == base.name), None)
+    error = CheckpointUnavailable(
+        f"no distilled UNet for checkpoint {base.name} is installed",
+        hint="Put one into the models folder as models/README.md says, or take svd-xt."
+        if published is None
+        else f"Run: svd-local models pull {published.alias}",
+        field="speed",
+    )
+    error.missing = published.alias if published else None
+    raise error
+
+
+def distilled_checkpoint(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
+    """A distilled UNet as a checkpoint, whether or not what it belongs to is installed.
+
+    Raises:
+        CheckpointBroken: its folder does not hold one file, or what it belongs to is damaged.
+    """
+    try:
+        return _distilled(unet, resolve(unet.base, models_dir))
+    except CheckpointBroken:
+        raise
+    except CheckpointUnavailable:
+        return _distilled(unet, None)
+
+
 def list_installed(models_dir: Path) -> list[Checkpoint]:
-    """Every checkpoint with files on this machine: the models folder's, then the hub cache's."""
+    """Every checkpoint with files on this machine: the models folder's, then the hub cache's, then the
+    distilled ones.
+    """
     found: list[Checkpoint] = []
     for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else []:
         if not folder.name.startswith(".") and (folder / "model_index.json").is_file():
@@ -171,7 +236,7 @@ def list_installed(models_dir: Path) -> list[Checkpoint]:
         cached = snapshot_of(published.repo)
         if cached is not None and not any(one.name == published.alias for one in found):
             found.append(_read(published.alias, cached[0], "hub-cache", published, cached[1]))
-    return found
+    return [*found, *(distilled_checkpoint(one, models_dir) for one in installed_unets(models_dir))]
 
 
 def repair_hint(checkpoint: Checkpoint) -> str:
@@ -190,8 +255,47 @@ def repair_hint(checkpoint: Checkpoint) -> str:
 
 def pull_name(repo: str) -> str:
     """The folder under the models folder that ``repo`` is pulled into."""
-    published = by_repo(repo)
+    published = by_repo(repo) or unet_of(repo)
     return published.alias if published is not None else repo.replace("/", "--")
+
+
+def _whole_distilled(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
+    """A distilled UNet with the checkpoint it belongs to, which must be there."""
+    checkpoint = distilled_checkpoint(unet, models_dir)
+    if checkpoint.base is None:
+        error = CheckpointUnavailable(
+            f"checkpoint {unet.name} replaces the UNet of {unet.base}, which is not installed",
+            hint=f"Run: svd-local models pull {unet.base}",
+            field="checkpoint",
+        )
+        error.missing = unet.base
+        raise error
+    return checkpoint
+
+
+def _distilled(unet: DistilledUNet, base: Checkpoint | None) -> Checkpoint:
+    if base is not None and (base.unet is not None or base.path is None):
+        raise CheckpointBroken(
+            f"checkpoint {unet.name} says it replaces the UNet of {base.name}, which has no files",
+            hint=f"Write the name of an installed checkpoint into {unet.folder / SIZE_FILE}.",
+            field="checkpoint",
+        )
+    known, lock = unet_of(unet.name), read_lock(unet.folder)
+    _ = unet.file  # refused now rather than when it is loaded
+    return Checkpoint(
+        name=unet.name,
+        path=unet.folder,
+        width=_DEFAULT_SIZE[0] if base is None else base.width,
+        height=_DEFAULT_SIZE[1] if base is None else base.height,
+        frames=25 if base is None else base.frames,
+        source="models-folder",
+        synthetic=base is not None and base.synthetic,
+        licence=known.licence if known else lock.get("licence"),
+        repo=known.repo if known else lock.get("repo"),
+        commit=lock.get("commit"),
+        unet=unet,
+        base=base,
+    )
 
 
 def _default(models_dir: Path) -> Checkpoint:
@@ -225,6 +329,13 @@ def _synthetic(name: str) -> Checkpoint:
 
 
 def _named(name: str, models_dir: Path, *, allow_paths: bool) -> Checkpoint:
+    distilled = unet_of(name)
+    if distilled is not None:
+        raise CheckpointUnavailable(
+            f"checkpoint {distilled.alias} is not installed",
+            hint=f"Run: svd-local models pull {distilled.alias}",
+            field="checkpoint",
+        )
     published = PUBLISHED.get(name) or by_repo(name)
     repo = published.repo if published else (name if "/" in name else None)
     names = dict.fromkeys(

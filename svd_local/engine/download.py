@@ -15,15 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from svd_local.engine import tiny
-from svd_local.engine.aliases import PUBLISHED, SYNTHETIC_FRAMES, TINY, by_repo, suggestion
+from svd_local.engine.aliases import (
+    PUBLISHED,
+    SYNTHETIC_FRAMES,
+    TINY,
+    by_repo,
+    suggestion,
+    unet_of,
+)
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.checkpoints import (
     LOCK_FILE,
     Checkpoint,
+    distilled_checkpoint,
     pull_name,
     read_lock,
     resolve,
 )
+from svd_local.engine.distilled import find_unet
 from svd_local.engine.hub import RemoteFile, Repository, fetch, look_up, matches
 from svd_local.engine.verify import file_sha256, require_whole
 from svd_local.errors import CheckpointBroken, CheckpointUnknown, DiskFull, StorageFailed
@@ -78,7 +87,8 @@ def pull(
     """Have ``name`` in the models folder, whole and checked.
 
     What is there already is kept where its checksum is right. ``tiny-svd`` is made instead, and the
-    synthetic ones need nothing.
+    synthetic ones need nothing. Of a distilled one only the UNet's file is fetched; what is returned
+    says in ``base`` whether the checkpoint that it belongs to is here.
 
     Args:
         name: an alias or ``org/name``.
@@ -123,8 +133,13 @@ def _pull(
     if on_offer is not None:
         on_offer(offer)
     gather(repository, offer, token=token, on_progress=on_progress, endpoint=endpoint)
-    checkpoint = resolve(repository.repo, models_dir)
-    require_whole(checkpoint)
+    unet = find_unet(repository.repo, models_dir)
+    if unet is None:
+        checkpoint = resolve(repository.repo, models_dir)
+    else:
+        checkpoint = distilled_checkpoint(unet, models_dir)
+    if unet is None or checkpoint.base is not None:
+        require_whole(checkpoint)
     return checkpoint
 
 
@@ -238,6 +253,10 @@ def _ask(
     required: Sequence[str] = COMPONENTS,
 ) -> tuple[Repository, tuple[RemoteFile, ...]]:
     """The repository ``name`` stands for, and what of it is wanted."""
+    unet = unet_of(name)
+    if unet is not None:
+        repository = look_up(unet.repo, token=token, endpoint=endpoint)
+        return repository, _file_of(repository, unet.file)
     repo = PUBLISHED[name].repo if name in PUBLISHED else name
     if repo.count("/") != 1 or ".." in repo or repo.startswith(("/", ".", "~")):
         raise CheckpointUnknown(
@@ -255,8 +274,19 @@ def _ask(
     return repository, select(repository.files, required)
 
 
+def _file_of(repository: Repository, name: str) -> tuple[RemoteFile]:
+    for file in repository.files:
+        if file.name == name:
+            return (file,)
+    raise CheckpointBroken(
+        f"{repository.repo} has no {name} any more",
+        hint="Look at its page on the hub; a file you have is put into the models folder by hand.",
+        field="checkpoint",
+    )
+
+
 def _offer(repository: Repository, wanted: tuple[RemoteFile, ...], models_dir: Path) -> Offer:
-    published = by_repo(repository.repo)
+    published = by_repo(repository.repo) or unet_of(repository.repo)
     folder = models_dir / pull_name(repository.repo)
     total = sum(file.size for file in wanted)
     return Offer(

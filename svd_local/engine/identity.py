@@ -32,6 +32,17 @@ def revision_of(path: Path) -> str:
     return _revision(path, stamps)
 
 
+def revision_of_file(path: Path) -> str:
+    """Sixteen hex digits that stand for one safetensors file, wherever it lies.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no whole safetensors file.
+    """
+    stat = path.stat()
+    return _revision(path.parent, ((str(path), stat.st_size, stat.st_mtime_ns),))
+
+
 def content_files(folder: Path) -> list[Path]:
     """The configuration and safetensors files of ``folder`` that a pipeline may load, sorted."""
     candidates = [*folder.glob("*.json"), *folder.glob("*/*.json"), *folder.glob("*/*.safetensors")]

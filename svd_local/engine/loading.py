@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import torch
     from diffusers import StableVideoDiffusionPipeline
+    from torch.nn import Module
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,48 @@ def load(checkpoint: Checkpoint, device: str, precision: Precision) -> StableVid
     if checkpoint.name == TINY and checkpoint.source == "made-here":
         tiny.ensure(checkpoint.path.parent)
     require_whole(checkpoint)
+    if checkpoint.unet is not None:
+        return _distilled(checkpoint, checkpoint.unet.file, device, precision)
     return _from_files(checkpoint, checkpoint.path, precision)
+
+
+def _distilled(
+    checkpoint: Checkpoint, file: Path, device: str, precision: Precision
+) -> StableVideoDiffusionPipeline:
+    """The pipeline of the checkpoint it belongs to with another UNet and scheduler."""
+    from safetensors import SafetensorError
+
+    from svd_local.engine.consistency import ConsistencyScheduler
+
+    assert checkpoint.base is not None
+    pipeline = load(checkpoint.base, device, precision)
+    try:
+        _replace_weights(pipeline.unet, file)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise _broken(checkpoint, f"could not be loaded: {error}") from error
+    pipeline.scheduler = ConsistencyScheduler()
+    return pipeline
+
+
+def _replace_weights(network: Module, file: Path) -> None:
+    """Every weight of ``network`` from ``file``, one after the other, in the types they have now.
+
+    Raises:
+        KeyError: the file lacks a weight.
+        ValueError: a weight has another shape.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt", device="cpu") as weights, torch.no_grad():
+        names = set(weights.keys())
+        for name, weight in network.named_parameters():
+            if name not in names:
+                raise KeyError(f"{file.name} has no {name}")
+            new = weights.get_tensor(name)
+            if new.shape != weight.shape:
+                raise ValueError(f"{name} has shape {tuple(new.shape)}, not {tuple(weight.shape)}")
+            weight.copy_(new)
 
 
 def _from_files(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
+from svd_local.engine.consistency import bind
 from svd_local.engine.quiet import no_chatter
 from svd_local.engine.values import (
     Check,
@@ -52,11 +53,16 @@ def render(
 
     Raises:
         UnusableFrames: NaN, or black frames from a picture that is not.
+        ValueError: features are to be cached, or the schedule is not the pipeline's.
         Exception: whatever ``report`` and ``check`` raise, torch's ``OutOfMemoryError`` included;
             the pipeline then needs ``placement.clear`` before its next clip.
     """
     import torch
 
+    if sampling.caching is not None:
+        raise ValueError("the reference engine caches no features")
+    generator = torch.Generator("cpu").manual_seed(sampling.seed)
+    bind(pipeline.scheduler, sampling, generator)
     with _watched(pipeline, sampling, report, check) as watch, no_chatter():
         frames = pipeline(
             image,
@@ -71,7 +77,7 @@ def render(
             motion_bucket_id=sampling.motion,
             noise_aug_strength=sampling.noise,
             decode_chunk_size=sampling.decode_chunk,
-            generator=torch.Generator("cpu").manual_seed(sampling.seed),
+            generator=generator,
             output_type="pt",
             callback_on_step_end=watch.step,
         ).frames[0]

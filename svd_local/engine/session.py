@@ -37,7 +37,7 @@ from svd_local.engine.values import (
     ignore_check,
     ignore_report,
 )
-from svd_local.errors import BadOutput, OutOfMemory
+from svd_local.errors import BadOutput, InvalidRequest, OutOfMemory
 from svd_local.result import Memory
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ class Session:
         Args:
             image: the conditioning picture.
             sampling: the clip's parameters.
-            engine: the one to run; a model that ``fused`` does not know runs on ``reference``.
+            engine: the one to run; a model that ``fused`` does not know runs on ``reference``, unless
+                features are to be cached.
             budget: most bytes of device memory to plan for.
             allow_approximate: decode fewer frames at once where nothing exact fits.
             report: told of progress.
@@ -134,7 +135,8 @@ class Session:
             what follows, and whatever ``report`` and ``check`` raise.
 
         Raises:
-            InvalidRequest: the budget is below the smallest way; nothing was loaded.
+            InvalidRequest: the budget is below the smallest way, and nothing was loaded; or features
+                are to be cached, which only the fused engine does, and it does not run this model.
             OutOfMemory: not even the smallest way fitted.
             BadOutput: NaN or black frames, also in the safer precision if there is one.
             CheckpointUnavailable: from loading.
@@ -169,6 +171,8 @@ class Session:
                 return (yield from self._twice(task, "fused"))
             except UnknownPart as error:
                 self._unknown = error
+        if task.sampling.caching is not None:
+            raise self._no_caching()
         made = yield from self._twice(task, "reference")
         if engine == "fused" and self._unknown is not None:
             note = f"ran on the reference engine: {self._unknown.message}"
@@ -325,6 +329,15 @@ class Session:
 
         free, total = torch.cuda.mem_get_info(self.device)
         return free + torch.cuda.memory_reserved(self.device), total
+
+    def _no_caching(self) -> InvalidRequest:
+        why = "" if self._unknown is None else f": {self._unknown.message}"
+        return InvalidRequest(
+            f"speed: checkpoint {self.checkpoint.name} runs on the reference engine, which caches no "
+            f"features{why}",
+            hint="Write --speed exact.",
+            field="speed",
+        )
 
     def _bad(self, what: str) -> str:
         return f"checkpoint {self.checkpoint.name} made unusable frames: {what}"

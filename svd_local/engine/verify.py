@@ -15,6 +15,7 @@ from typing import Any
 
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.checkpoints import Checkpoint, read_lock, repair_hint
+from svd_local.engine.distilled import DistilledUNet
 from svd_local.engine.original.check import problems_of
 from svd_local.engine.original.recognise import PICKLES
 from svd_local.engine.safetensors_header import BrokenHeader, read_header
@@ -43,6 +44,8 @@ def verify(checkpoint: Checkpoint, *, checksums: bool = False) -> list[str]:
     what the hub's cache calls its files. A checkpoint without files, or one that is made on the
     spot and was not yet, has nothing to be wrong.
     """
+    if checkpoint.unet is not None:
+        return list(_distilled(checkpoint, checkpoint.unet, checksums=checksums))
     folder = checkpoint.path
     if folder is None or (checkpoint.source == "made-here" and not folder.exists()):
         return []
@@ -111,6 +114,36 @@ def file_sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _distilled(checkpoint: Checkpoint, unet: DistilledUNet, *, checksums: bool) -> Iterator[str]:
+    """What is wrong with a UNet file, with what it belongs to, or between the two."""
+    base, file = checkpoint.base, unet.file
+    problems = [] if base is None else verify(base, checksums=checksums)
+    if base is None:
+        yield f"{unet.base}, whose UNet it replaces, is not installed"
+    else:
+        yield from (f"{base.name}: {problem}" for problem in problems)
+    try:
+        found = _shapes([file])
+    except (BrokenHeader, OSError) as error:
+        yield str(error)
+        return
+    if base is not None and base.path is not None and base.path.is_dir() and not problems:
+        variant = best_variant(base.path, half=True)
+        wanted = _shapes(weight_files(base.path, "unet", variant))
+        unlike = sorted(dict(found.items() ^ wanted.items()))
+        if unlike:
+            yield (
+                f"{file.name} is no UNet of {base.name}'s architecture: {len(unlike)} weights differ, "
+                f"{unlike[0]} among them"
+            )
+    if checksums:
+        yield from _checksums(file.parent)
+
+
+def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    return {tensor.name: tensor.shape for path in files for tensor in read_header(path).tensors}
 
 
 def _layout(folder: Path) -> Iterator[str]:

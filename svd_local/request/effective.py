@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,27 +18,39 @@ STILLS_MAX_SECONDS = 60.0
 _STEPS = {"fast": 10, "standard": 25, "high": 30}
 _SHORT_SIDE = {"720p": 720, "1080p": 1080}
 
+DISTILLED_STEPS, MAX_DISTILLED_STEPS = 4, 8
+_CACHE_INTERVAL, _MAX_CACHE_INTERVAL, _CACHE_DEPTH = 3, 10, 1
+_APPROXIMATION = ("speed", "cache_interval", "cache_depth")
 _GENERATED_ONLY = (
-    *("checkpoint", "engine", "device", "steps", "motion", "noise", "guidance", "speed"),
+    *("checkpoint", "engine", "device", "steps", "motion", "noise", "guidance"),
+    *_APPROXIMATION,
     *("vram_budget", "allow_approximate"),
 )
 """Fields that mean something only where a model makes the clip."""
 
-Schedule = Literal["karras", "align-your-steps"]
+Schedule = Literal["karras", "align-your-steps", "consistency"]
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """What a checkpoint was trained for: its size in pixels and its frame count."""
+    """What a checkpoint was trained for: its size in pixels and its frame count.
+
+    ``cache_depths`` is how many layers of its way down features can be cached behind; 0 for what does
+    not run here, and so takes no ``speed``.
+    """
 
     width: int = 1024
     height: int = 576
     frames: int = 25
+    cache_depths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedParameters:
-    """A generated clip's parameters, as they run. ``seed`` is None until one is drawn."""
+    """A generated clip's parameters, as they run. ``seed`` is None until one is drawn.
+
+    ``cache_interval`` and ``cache_depth`` are None, and no part of the JSON, where nothing is cached.
+    """
 
     frames: int
     fps: int
@@ -49,9 +62,15 @@ class GeneratedParameters:
     guidance: tuple[float, float]
     width: int
     height: int
+    cache_interval: int | None = None
+    cache_depth: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "guidance": list(self.guidance)}
+        values = {**dataclasses.asdict(self), "guidance": list(self.guidance)}
+        for name in ("cache_interval", "cache_depth"):
+            if values[name] is None:
+                del values[name]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +136,14 @@ def generated_parameters(
         record.change(
             "duration", request.duration, round(frames / fps, 3), f"{frames} frames at {fps} fps"
         )
-    steps, schedule = _steps(request, record)
-    low, high = request.guidance or (1.0, 3.0)
-    if low > high:
-        record.change("guidance", [low, high], [high, low], "the smaller value comes first")
-        low, high = high, low
+    usual = _usual(request, native)
+    steps, schedule = _steps(request, usual, record)
+    low, high = _guidance(request, usual, record)
+    cache_interval, cache_depth = _caching(request, native, record)
     width, height = request.size or (native.width, native.height)
     size = (_multiple(width, 8), _multiple(height, 8))
     record.change("size", [width, height], list(size), "the model works in multiples of 8 pixels")
-    motion = 127 if request.motion is None else request.motion
+    motion = usual.motion if request.motion is None else request.motion
     noise = 0.02 if request.noise is None else request.noise
     return (
         GeneratedParameters(
@@ -139,6 +157,8 @@ def generated_parameters(
             guidance=(low, high),
             width=size[0],
             height=size[1],
+            cache_interval=cache_interval,
+            cache_depth=cache_depth,
         ),
         tuple(record.corrections),
     )
@@ -179,13 +199,68 @@ def output_size(size: tuple[int, int], resolution: str) -> tuple[int, int]:
     return _multiple(size[0] * scale, 2), _multiple(size[1] * scale, 2)
 
 
-def _steps(request: ClipRequest, record: _Recorder) -> tuple[int, Schedule]:
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What a kind of checkpoint takes where the request leaves it open, and the most it takes."""
+
+    motion: int
+    guidance: tuple[float, float]
+    most_guidance: float
+    most_steps: int
+    distilled: bool
+
+
+_FULL = _Usual(127, (1.0, 3.0), math.inf, 100, distilled=False)
+_DISTILLED = _Usual(80, (1.0, 1.2), 1.5, MAX_DISTILLED_STEPS, distilled=True)
+"""As AnimateLCM's authors run and advise it (arXiv 2402.00769)."""
+
+
+def _usual(request: ClipRequest, native: Native) -> _Usual:
+    return _DISTILLED if request.speed == "distilled" and native.cache_depths else _FULL
+
+
+def _steps(request: ClipRequest, usual: _Usual, record: _Recorder) -> tuple[int, Schedule]:
     """Steps and schedule: the ten-step one only where ``fast`` was asked for without a count."""
-    if request.steps is None:
-        return _STEPS[
-            request.quality
-        ], "align-your-steps" if request.quality == "fast" else "karras"
-    return record.whole("steps", request.steps, 1, 100, "the sampler takes"), "karras"
+    who = "a distilled checkpoint takes" if usual.distilled else "the sampler takes"
+    schedule: Schedule = "consistency" if usual.distilled else "karras"
+    if request.steps is not None:
+        return record.whole("steps", request.steps, 1, usual.most_steps, who), schedule
+    if usual.distilled:
+        return DISTILLED_STEPS, schedule
+    return _STEPS[request.quality], "align-your-steps" if request.quality == "fast" else schedule
+
+
+def _guidance(request: ClipRequest, usual: _Usual, record: _Recorder) -> tuple[float, float]:
+    """Guidance of the first and the last frame, in order and not above what is usual."""
+    asked = request.guidance or usual.guidance
+    kept = (min(min(asked), usual.most_guidance), min(max(asked), usual.most_guidance))
+    why = "the smaller value comes first"
+    if max(asked) > usual.most_guidance:
+        why = f"a distilled checkpoint takes at most {usual.most_guidance:g}"
+    record.change("guidance", list(asked), list(kept), why)
+    return kept
+
+
+def _caching(
+    request: ClipRequest, native: Native, record: _Recorder
+) -> tuple[int | None, int | None]:
+    """Interval and depth of the cache, None where the speed is another."""
+    if not native.cache_depths:
+        for name in _APPROXIMATION:
+            asked = getattr(request, name)
+            if asked != ClipRequest.model_fields[name].default:
+                record.change(name, asked, None, "only the local tier has speeds")
+        return None, None
+    if request.speed != "cached":
+        for name in ("cache_interval", "cache_depth"):
+            record.change(name, getattr(request, name), None, "only --speed cached caches")
+        return None, None
+    interval = _CACHE_INTERVAL if request.cache_interval is None else request.cache_interval
+    depth = _CACHE_DEPTH if request.cache_depth is None else request.cache_depth
+    return (
+        record.whole("cache_interval", interval, 1, _MAX_CACHE_INTERVAL, "cache intervals are"),
+        record.whole("cache_depth", depth, 1, native.cache_depths, "the network's depth is"),
+    )
 
 
 def _multiple(value: float, of: int) -> int:

@@ -32,6 +32,8 @@ _HINTS = {
     "fps": "Write 6, 7 or 8.",
     "duration": "Write the seconds the clip should last, for example 3.5.",
     "steps": "Write 1 to 100; 25 is usual.",
+    "cache_interval": "Write 1 to 10; 3 is usual, 1 is exact.",
+    "cache_depth": "Write 1 to 11; 1 is fastest.",
     "seed": "Write a whole number from 0 to 9223372036854775807, or leave it out to have one drawn.",
     "motion": "Write 1 to 255; 127 is usual.",
     "noise": "Write 0 to 1; 0.02 is usual.",
@@ -109,6 +111,13 @@ class ClipRequest(BaseModel):
     """Size of the file: as generated, or its short side scaled to 720 or 1080 pixels."""
     quality: Literal["fast", "standard", "high"] = "standard"
     speed: Literal["exact", "cached", "fp8", "distilled"] = "exact"
+    """``exact``, or an approximation: ``cached`` reuses the UNet's deep features from step to step,
+    ``distilled`` takes a UNet that was trained for a handful of steps. The result says which."""
+    cache_interval: int | None = None
+    """With ``cached``: every so manieth step runs as a whole, 1 to 10; None takes 3, 1 is exact."""
+    cache_depth: int | None = None
+    """With ``cached``: how many layers of the way down are computed on the steps between, from the
+    finest, 1 to 11; None takes 1. Deeper is nearer to exact, and slower."""
     vram_budget: int | None = None
     """Most GPU memory to use, in bytes; text such as ``4GiB`` is understood."""
     allow_approximate: bool = False
@@ -204,7 +213,7 @@ class ClipRequest(BaseModel):
             raise ValueError(f"{frames} frames make no video")
         return frames
 
-    @field_validator("fps", "steps")
+    @field_validator("fps", "steps", "cache_interval", "cache_depth")
     @classmethod
     def _at_least_one(cls, value: int | None) -> int | None:
         if value is not None and value < 1:

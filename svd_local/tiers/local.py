@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.aliases import DEFAULT_ORDER
 from svd_local.engine.blueprint import blueprint_of
-from svd_local.engine.checkpoints import Checkpoint, resolve
+from svd_local.engine.checkpoints import Checkpoint, resolve, resolve_distilled
 from svd_local.engine.loading import precision_for
 from svd_local.engine.session import Session, ways_of
 from svd_local.engine.takes import Engine, Stream
-from svd_local.engine.values import Sampling
+from svd_local.engine.values import Caching, Sampling
 from svd_local.engine.verify import require_whole
 from svd_local.errors import (
     CheckpointUnavailable,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from svd_local.engine.download import Offer
 
 DEFAULT_ENGINE: Engine = "fused"
-SPEEDS = ("exact",)
+SPEEDS = ("exact", "cached", "distilled")
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --device cpu."
 
@@ -115,25 +115,22 @@ class LocalTier:
         """How it would make ``request``; where downloads are allowed, a missing checkpoint is pulled.
 
         Raises:
-            InvalidRequest: a speed this version does not have, or too small a memory budget.
+            InvalidRequest: a speed this version does not have, or the engine or checkpoint does not;
+                too small a memory budget.
             TierUnavailable: no GPU, and the CPU was not asked for.
             CheckpointUnavailable: the checkpoint cannot be had.
             Cancelled: asked for during the pull, which goes on from there the next time.
         """
-        if request.speed not in SPEEDS:
-            raise InvalidRequest(
-                f"speed: {request.speed} is not in this version",
-                hint=f"Write {' or '.join(SPEEDS)}.",
-                field="speed",
-            )
-        if request.checkpoint is not None:
+        engine = request.engine or DEFAULT_ENGINE
+        _require_speed(request, engine)
+        if request.checkpoint is not None or request.speed == "distilled":
             self.availability(request)  # what was named and cannot be had is the first thing to say
         device = _device(request)
         checkpoint = self._checkpoint(request, pull=monitor or Monitor())
         require_whole(checkpoint)
-        native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
+        _require_kind(request, checkpoint)
+        native = _native(checkpoint, request)
         parameters, corrections = generated_parameters(request, native)
-        engine = request.engine or DEFAULT_ENGINE
         self._require_budget(request, checkpoint, device, engine, parameters)
         size = (parameters.width, parameters.height)
         return Plan(
@@ -145,6 +142,7 @@ class LocalTier:
                 "tier": self.id,
                 "checkpoint": checkpoint.revision,
                 "engine": engine,
+                "speed": request.speed,
                 "device": device,
                 "precision": precision_for(device).name,
                 **_decoding(engine, parameters.frames),
@@ -153,7 +151,11 @@ class LocalTier:
             fps=parameters.fps,
             output_size=output_size(size, request.resolution),
             corrections=corrections,
-            warnings=(*_assumed(checkpoint, request), *_warnings(parameters, native)),
+            warnings=(
+                *_assumed(checkpoint, request),
+                *_warnings(parameters, native),
+                *_approximations(parameters),
+            ),
             checkpoint=checkpoint.name,
             engine=engine,
             device=device,
@@ -268,32 +270,38 @@ class LocalTier:
         """
         named = None if request is None else request.checkpoint
         wanted = named or self._default_checkpoint
+        distilled = request is not None and request.speed == "distilled"
+        find = resolve_distilled if distilled else resolve
+        pulled: list[str] = []
         try:
-            try:
-                return resolve(wanted, self._models_dir)
-            except CheckpointUnavailable as error:
-                repo = None if pull is None else self._repo_to_pull(error, wanted)
-                if repo is None or pull is None:
-                    raise
-            from svd_local.engine.download import pull as fetch
+            while True:
+                try:
+                    return find(wanted, self._models_dir)
+                except CheckpointUnavailable as error:
+                    repo = None if pull is None else self._repo_to_pull(error, wanted)
+                    if repo is None or pull is None or repo in pulled:
+                        raise
+                from svd_local.engine.download import pull as fetch
 
-            fetch(
-                repo,
-                self._models_dir,
-                token=self._token,
-                on_offer=lambda offer: _tell(pull, offer),
-                on_progress=pull.downloading,
-            )
-            return resolve(wanted, self._models_dir)
+                fetch(
+                    repo,
+                    self._models_dir,
+                    token=self._token,
+                    on_offer=lambda offer: _tell(pull, offer),
+                    on_progress=pull.downloading,
+                )
+                pulled.append(repo)
         except CheckpointUnavailable as error:
-            error.falls_through = error.falls_through and named is None
+            error.falls_through = error.falls_through and named is None and not distilled
             raise
 
     def _repo_to_pull(self, error: CheckpointUnavailable, wanted: str | None) -> str | None:
         """What to download for ``wanted``, None where nothing may be or nothing would help."""
         if not self._allow_download or type(error) is not CheckpointUnavailable:
             return None
-        return wanted or DEFAULT_ORDER[0]
+        if error.field == "speed" and error.missing is None:
+            return None  # nobody publishes a distilled UNet for that checkpoint
+        return error.missing or wanted or DEFAULT_ORDER[0]
 
     def _budget(self, request: ClipRequest) -> int | None:
         return request.vram_budget or self._vram_budget
@@ -328,6 +336,12 @@ def _tell(monitor: Monitor, offer: Offer) -> None:
     monitor.downloading(offer.total_bytes - offer.missing_bytes, offer.total_bytes, licence)
 
 
+def _native(checkpoint: Checkpoint, request: ClipRequest) -> Native:
+    """What the checkpoint takes; its architecture is only looked at where that counts."""
+    depths = blueprint_of(checkpoint).unet.cache_depths if request.speed == "cached" else 1
+    return Native(checkpoint.width, checkpoint.height, checkpoint.frames, depths)
+
+
 def _device(request: ClipRequest) -> str:
     """The device a request runs on.
 
@@ -344,6 +358,7 @@ def _device(request: ClipRequest) -> str:
 
 def _sampling(parameters: Mapping[str, Any]) -> Sampling:
     """A plan's parameters as the engine takes them. Every frame is decoded with all others."""
+    interval = parameters.get("cache_interval")
     return Sampling(
         seed=parameters["seed"] or 0,
         frames=parameters["frames"],
@@ -356,6 +371,7 @@ def _sampling(parameters: Mapping[str, Any]) -> Sampling:
         width=parameters["width"],
         height=parameters["height"],
         decode_chunk=parameters["frames"],
+        caching=None if interval is None else Caching(interval, parameters["cache_depth"]),
     )
 
 
@@ -367,6 +383,63 @@ def _decoding(engine: Engine, frames: int) -> dict[str, int]:
 def _assumed(checkpoint: Checkpoint, request: ClipRequest) -> tuple[str, ...]:
     """What was assumed of a checkpoint that does not say its frame count, where that counts."""
     return checkpoint.notes if request.frames is None else ()
+
+
+def _require_speed(request: ClipRequest, engine: Engine) -> None:
+    """Refuse a speed that nothing here has.
+
+    Raises:
+        InvalidRequest: says what else there is.
+    """
+    if request.speed not in SPEEDS:
+        raise InvalidRequest(
+            f"speed: {request.speed} is not in this version: what it gains and what it costs in quality "
+            "has not been shown on a GPU",
+            hint=f"Write one of {', '.join(SPEEDS)}.",
+            field="speed",
+        )
+    if request.speed == "cached" and engine != "fused":
+        raise InvalidRequest(
+            f"speed: the {engine} engine caches no features",
+            hint="Leave out --engine, or write --speed exact.",
+            field="speed",
+        )
+
+
+def _require_kind(request: ClipRequest, checkpoint: Checkpoint) -> None:
+    """Refuse to run a distilled checkpoint as if it were another.
+
+    Raises:
+        InvalidRequest: the request has another speed.
+    """
+    if checkpoint.unet is not None and request.speed != "distilled":
+        raise InvalidRequest(
+            f"checkpoint: {checkpoint.name} is distilled, and --speed {request.speed} runs what is not",
+            hint="Add --speed distilled, or name another checkpoint.",
+            field="speed",
+        )
+
+
+def _approximations(parameters: GeneratedParameters) -> tuple[str, ...]:
+    """What of a clip is approximate by the request's own choice, in words."""
+    found = []
+    interval, depth = parameters.cache_interval, parameters.cache_depth
+    if interval is not None and interval > 1:
+        found.append(
+            f"approximate: only every {_ordinal(interval)} step runs the whole network; the steps between "
+            f"compute {depth} layer{'s' if depth != 1 else ''} of its way down and reuse deep features"
+        )
+    if parameters.schedule == "align-your-steps":
+        found.append(f"approximate: {parameters.steps} steps, on a schedule made for so few")
+    if parameters.schedule == "consistency":
+        found.append(
+            f"approximate: a UNet distilled for few steps, in {parameters.steps}, not the checkpoint's own"
+        )
+    return tuple(found)
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def _warnings(parameters: GeneratedParameters, native: Native) -> tuple[str, ...]:

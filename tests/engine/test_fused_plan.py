@@ -159,7 +159,7 @@ def test_a_plan_takes_what_was_predicted(plan: str) -> None:
         "one network at a time + pieces, skips in host memory",
     ],
 )
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", [1])
 def test_so_it_does_where_features_are_cached(plan: str, depth: int) -> None:
     sampling = dataclasses.replace(SMALL, caching=Caching(interval=2, depth=depth))
     way = of(tiny(), sampling, f"{plan} + streaming decode")
@@ -224,10 +224,17 @@ def test_a_step_takes_what_was_predicted(
     assert predicted == pytest.approx(taken, rel=0.1)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 7, 11])
-@pytest.mark.parametrize("limit", [None, 2 * 9 * 11 * 32])
-@pytest.mark.parametrize("halves", [False, True])
-@pytest.mark.parametrize("host_skips", [False, True])
+@pytest.mark.parametrize(
+    ("depth", "limit", "halves", "host_skips"),
+    [
+        (1, None, False, False),
+        (1, None, True, False),
+        (3, None, True, False),
+        (11, None, False, False),
+        (1, 2 * 9 * 11 * 32, True, False),
+        (1, 2 * 9 * 11 * 32, True, True),
+    ],
+)
 def test_cached_features_are_counted(
     depth: int, limit: int | None, halves: bool, host_skips: bool
 ) -> None:
@@ -257,15 +264,15 @@ def test_cached_features_are_counted(
         deep = DeepCache(Caching(interval=2, depth=depth))
 
         def steps() -> None:
-            for step in range(4):
+            for step in (0, 1, 2):
                 unet.step(latents, constants, step, deep)
 
         taken = peak_bytes(steps)
 
-    assert predicted(sampling) == pytest.approx(taken, rel=0.1)
+    assert predicted(sampling) == pytest.approx(taken, rel=0.05)
     if host_skips:
         assert predicted(sampling) == predicted(exact)
-    elif depth == 1:
+    elif halves:
         assert predicted(sampling) > predicted(exact)
 
 

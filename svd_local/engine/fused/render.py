@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from svd_local.engine.consistency import bind
 from svd_local.engine.fused.decoder import FusedDecoder
 from svd_local.engine.fused.denoise import denoise, guidance_ramp
 from svd_local.engine.fused.handover import handed_over, slots_for
@@ -94,7 +95,8 @@ def render(
     report: Report = ignore_report,
     check: Check = ignore_check,
 ) -> Generator[Pixels, None, Phases]:
-    """One clip from ``image`` (RGB, of the sampling's size); what the reference makes, to rounding.
+    """One clip from ``image`` (RGB, of the sampling's size); what the reference makes, to rounding, unless
+    features are cached.
 
     ``sampling.decode_chunk`` is the reference's: here all frames are decoded together, and handed
     out one by one (see `streams`).
@@ -103,6 +105,7 @@ def render(
         UnknownPart: the image encoder gave more than one token.
         UnusableFrames: NaN, or black frames from a picture that is not. Of a NaN in the decoder it is
             raised in the frame's place, of blackness after the last frame.
+        ValueError: the schedule is not the pipeline's, or the cache goes deeper than the network.
         Exception: whatever ``report`` and ``check`` raise.
     """
     return within(_running, _render(pipeline, fused, image, sampling, report, check))
@@ -179,6 +182,7 @@ def _start(
     from diffusers.utils.torch_utils import randn_tensor
 
     generator = torch.Generator("cpu").manual_seed(sampling.seed)
+    bind(pipeline.scheduler, sampling, generator)
     embeddings = pipeline._encode_image(image, device, 1, False)
     dtype = embeddings.dtype
     picture = pipeline.video_processor.preprocess(

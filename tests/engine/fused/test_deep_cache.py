@@ -66,7 +66,7 @@ def test_an_interval_of_one_is_exact_bit_for_bit(unet: FusedUNet, clip: ClipCons
     assert all(torch.equal(a, b) for a, b in zip(cached, exact, strict=True))
 
 
-@pytest.mark.parametrize("depth", range(1, 12))
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 8, 11])
 def test_a_repeated_step_needs_no_more_than_its_deep_feature(
     unet: FusedUNet, clip: ClipConstants, depth: int
 ) -> None:
@@ -131,7 +131,7 @@ def test_only_the_shallow_layers_run(
     assert bool(torch.isnan(whole).any())
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 8, 11])
+@pytest.mark.parametrize("depth", [1, 3, 11])
 @pytest.mark.parametrize(
     "way",
     [
@@ -150,7 +150,7 @@ def test_every_way_of_running_keeps_the_same_features(
     assert max(distance(a, b) for a, b in zip(other, plain, strict=True)) <= 5e-6
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 3])
 def test_a_network_of_any_shape_equals_itself_where_nothing_changed(
     unet_case: Callable[..., Any], distance: Any, seed: int
 ) -> None:
