@@ -43,7 +43,7 @@ class Setting:
         if arguments.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("--device cuda: torch sees no CUDA device on this machine")
         torch.backends.cudnn.benchmark = True
-        models = Path(os.environ.get("SVD_LOCAL_MODELS_DIR", ROOT / "models"))
+        models = models_folder()
         checkpoint = resolve(arguments.checkpoint, models)
         usual = precision_for(arguments.device)
         precision = _PRECISIONS[arguments.dtype] if arguments.dtype else usual
@@ -94,6 +94,11 @@ class Setting:
             "width": self.width,
             "height": self.height,
         }
+
+
+def models_folder() -> Path:
+    """Where checkpoints lie."""
+    return Path(os.environ.get("SVD_LOCAL_MODELS_DIR", ROOT / "models"))
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -62,6 +62,7 @@ def scale_for(device: str, checkpoint: str | None) -> Scale:
             "correctness": ("--steps", "1"),
             "memory": ("--steps", "1", "--caps", "0.1"),
             "ablation": ("--pairs", "1"),
+            "modes": ("--steps", "2", "--runs", "1"),
         },
         0.1,
     )
@@ -108,6 +109,7 @@ def steps(scale: Scale) -> Iterator[Step]:
     yield clip("compiled", 0, 120)
     yield clip("fused-compiled", 1, 90)
     yield memory("fused", "8,4", 110)
+    yield other("modes", f"modes_{long}", 0, 180)
     yield clip("fused", 0, 45, "--schedule", "align-your-steps", suffix="_ten-steps")
     yield clip("fused", 0, 75, "--from-disk", suffix="_from-disk")
     yield memory("fused", "24,16,12,6", 170)

@@ -242,6 +242,30 @@ def ablation(results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def modes(results: Sequence[Result]) -> str:
+    """The speeds that approximate."""
+    parts = []
+    for result in results:
+        rows = [
+            (
+                f"{mode['name']} ({mode['note']})" if mode["note"] else mode["name"],
+                mode["steps"],
+                _spread(mode["seconds"], 2),
+                _spread(mode["times_faster"], 2),
+                *_distances(mode["from_exact"]),
+            )
+            for mode in result["modes"]
+        ]
+        head = (
+            "mode | steps | seconds | times faster | latents, relative L2 | grey levels | PSNR dB"
+        )
+        title = (
+            f"{result['frames']} frames of {result['width']}x{result['height']}, {_where(result)}"
+        )
+        parts.append(f"{title}; {result['note']}:\n\n{grid(head, rows)}")
+    return "\n\n".join(parts)
+
+
 def flops(results: Sequence[Result]) -> str:
     """Counted work."""
     rows = [
@@ -266,6 +290,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "memory": memory,
     "memoryplan": memoryplan,
     "ablation": ablation,
+    "modes": modes,
     "flops": flops,
 }
 
@@ -302,6 +327,14 @@ def _spread(values: dict[str, float], digits: int) -> str:
 
 def _gib(size: int | None) -> str:
     return "" if size is None else f"{size / GIB:.2f}"
+
+
+def _distances(found: Result | None) -> tuple[str, str, str]:
+    if found is None:
+        return "", "", ""
+    psnr = found["psnr_db"]
+    same = "the same" if psnr is None else f"{psnr:.1f}"
+    return f"{found['latents']:.3f}", f"{found['grey_levels']:.2f}", same
 
 
 def _errors(part: Result) -> str:

@@ -126,14 +126,16 @@ def time_biases(subject: Subject) -> Iterator[None]:
     embedded: list[Tensor] = []
     features = FusedUNet._features
 
-    def with_embedding(self: FusedUNet, latents: Tensor, clip: Any, step: int) -> Tensor:
+    def with_embedding(
+        self: FusedUNet, latents: Tensor, clip: Any, step: int, deep: Any = None
+    ) -> Tensor:
         wide = _wide(conditioning.time_mlp.first.weight)
         time = conditioning.time(subject.timesteps[step : step + 1]).to(wide)
         added = conditioning.added(subject.ids[:1].flatten()).to(wide).reshape(1, -1)
         embedding = _mlp(time, conditioning.time_mlp) + _mlp(added, conditioning.added_mlp)
         rows = embedding.to(latents.dtype).repeat(batch * subject.size.frames, 1)
         embedded[:] = [rows]
-        return features(self, latents, clip, step)
+        return features(self, latents, clip, step, deep)
 
     def time_of(weights: Any) -> Tensor:
         """(b * f, channels)."""
@@ -254,7 +256,7 @@ def split_conv_in(subject: Subject) -> Iterator[None]:
     images = subject.image[:, None].repeat(1, subject.size.frames, 1, 1, 1)
     affine = subject.fused.weights.conv_in
 
-    def joined(self: FusedUNet, latents: Tensor, clip: Any, step: int) -> Tensor:
+    def joined(self: FusedUNet, latents: Tensor, clip: Any, step: int, deep: Any = None) -> Tensor:
         sample = torch.cat([torch.cat([latents] * 2), images], dim=2)
         convolved = functional.conv2d(sample.flatten(0, 1), affine.weight, affine.bias, padding=1)
         return network.features(
@@ -269,8 +271,8 @@ def split_conv_in(subject: Subject) -> Iterator[None]:
 def guidance_first(_: Subject) -> Iterator[None]:
     """conv_out for both halves, then the mix."""
 
-    def step(self: FusedUNet, latents: Tensor, clip: Any, number: int) -> Tensor:
-        plain, guided = self._conv_out(self._features(latents, clip, number)).chunk(2)
+    def step(self: FusedUNet, latents: Tensor, clip: Any, number: int, deep: Any = None) -> Tensor:
+        plain, guided = self._conv_out(self._features(latents, clip, number, deep)).chunk(2)
         return cast(Tensor, plain + clip.guidance[None, :, None, None, None] * (guided - plain))
 
     with mock.patch.object(FusedUNet, "step", step):

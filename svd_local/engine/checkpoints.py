@@ -215,6 +215,8 @@ def distilled_checkpoint(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
     Raises:
         CheckpointBroken: its folder does not hold one file, or what it belongs to is damaged.
     """
+    if find_unet(unet.base, models_dir) is not None:
+        raise _no_base(unet, f"{unet.base}, which is itself distilled")
     try:
         return _distilled(unet, resolve(unet.base, models_dir))
     except CheckpointBroken:
@@ -274,12 +276,8 @@ def _whole_distilled(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
 
 
 def _distilled(unet: DistilledUNet, base: Checkpoint | None) -> Checkpoint:
-    if base is not None and (base.unet is not None or base.path is None):
-        raise CheckpointBroken(
-            f"checkpoint {unet.name} says it replaces the UNet of {base.name}, which has no files",
-            hint=f"Write the name of an installed checkpoint into {unet.folder / SIZE_FILE}.",
-            field="checkpoint",
-        )
+    if base is not None and base.path is None:
+        raise _no_base(unet, f"{base.name}, which has no files")
     known, lock = unet_of(unet.name), read_lock(unet.folder)
     _ = unet.file  # refused now rather than when it is loaded
     return Checkpoint(
@@ -295,6 +293,14 @@ def _distilled(unet: DistilledUNet, base: Checkpoint | None) -> Checkpoint:
         commit=lock.get("commit"),
         unet=unet,
         base=base,
+    )
+
+
+def _no_base(unet: DistilledUNet, what: str) -> CheckpointBroken:
+    return CheckpointBroken(
+        f"checkpoint {unet.name} says it replaces the UNet of {what}",
+        hint=f"Write the name of an installed checkpoint into {unet.folder / SIZE_FILE}.",
+        field="checkpoint",
     )
 
 

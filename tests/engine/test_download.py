@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import model_hub
 from servers.model_hub import REPO, Handler, Hub
 
 from svd_local.engine import download
@@ -20,6 +21,7 @@ from svd_local.errors import (
     CheckpointBroken,
     CheckpointGated,
     CheckpointOffline,
+    CheckpointUnavailable,
     CheckpointUnknown,
     DiskFull,
 )
@@ -314,3 +316,30 @@ def test_a_commit_that_moved_on_replaces_the_old_one(hub: Hub, models: Path) -> 
     assert pulled.revision != before
     assert resolve("svd", models) == pulled
     assert [p.name for p in (models / ".partial").iterdir() if p.is_dir()] == []
+
+
+def test_of_a_distilled_one_only_its_file_is_fetched(
+    hub: Hub, models: Path, make_safetensors: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_hub, "REPO", "wangfuyun/AnimateLCM-SVD-xt")
+    name = "AnimateLCM-SVD-xt.safetensors"
+    (hub.folder / name).write_bytes(make_safetensors({"conv_in.weight": [4, 8]}, 3))
+    (hub.folder / "AnimateLCM-SVD-xt-1.1.safetensors").write_bytes(b"another one")
+    offers: list[Offer] = []
+
+    pulled = pull("animatelcm-svd-xt", models, endpoint=hub.endpoint, on_offer=offers.append)
+
+    folder = models / "animatelcm-svd-xt"
+    assert {path.name for path in folder.iterdir()} == {name, "svd_local.lock.json"}
+    assert [file.name for file in offers[0].files] == [name]
+    assert "svd-xt" in (offers[0].licence or "")
+    assert (pulled.name, pulled.path, pulled.base) == ("animatelcm-svd-xt", folder, None)
+    with pytest.raises(CheckpointUnavailable, match="svd-xt, which is not installed"):
+        resolve("animatelcm-svd-xt", models)
+
+    hub.requests.clear()
+    pull("wangfuyun/AnimateLCM-SVD-xt", models, endpoint=hub.endpoint)
+    assert hub.asked_for(name) == []
+    (hub.folder / name).unlink()
+    with pytest.raises(CheckpointBroken, match="any more"):
+        pull("animatelcm-svd-xt", models / "other", endpoint=hub.endpoint)

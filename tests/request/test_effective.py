@@ -147,3 +147,59 @@ def test_output_sizes_keep_the_shape_and_are_even(
     size: tuple[int, int], resolution: str, expected: tuple[int, int]
 ) -> None:
     assert output_size(size, resolution) == expected
+
+
+LOCAL = Native(cache_depths=11)
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs", "corrected"),
+    [
+        ({}, (3, 1), []),
+        ({"cache_interval": 1, "cache_depth": 11}, (1, 11), []),
+        ({"cache_interval": 99, "cache_depth": 12}, (10, 11), ["cache_interval", "cache_depth"]),
+    ],
+)
+def test_caching_keeps_to_its_ranges(
+    asked: dict[str, Any], runs: tuple[int, int], corrected: list[str]
+) -> None:
+    parameters, corrections = generated_parameters(_request(speed="cached", **asked), LOCAL)
+    assert (parameters.cache_interval, parameters.cache_depth) == runs
+    assert [c.field for c in corrections] == corrected
+    assert parameters.to_json()["cache_interval"] == runs[0]
+
+
+@pytest.mark.parametrize("speed", ["exact", "distilled"])
+def test_only_what_caches_has_an_interval(speed: str) -> None:
+    parameters, corrections = generated_parameters(_request(speed=speed, cache_depth=2), LOCAL)
+    assert [(c.field, c.from_, c.to) for c in corrections] == [("cache_depth", 2, None)]
+    assert "cache_depth" not in parameters.to_json()
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs", "corrected"),
+    [
+        ({}, (4, 80, (1.0, 1.2)), []),
+        ({"quality": "fast"}, (4, 80, (1.0, 1.2)), []),
+        ({"steps": 8, "motion": 127, "guidance": "1"}, (8, 127, (1.0, 1.0)), []),
+        ({"steps": 25, "guidance": "1:3"}, (8, 80, (1.0, 1.5)), ["steps", "guidance"]),
+        ({"guidance": "1.4:1.1"}, (4, 80, (1.1, 1.4)), ["guidance"]),
+    ],
+)
+def test_a_distilled_checkpoint_has_its_own_usual_values(
+    asked: dict[str, Any], runs: tuple[int, int, tuple[float, float]], corrected: list[str]
+) -> None:
+    parameters, corrections = generated_parameters(_request(speed="distilled", **asked), LOCAL)
+    assert (parameters.steps, parameters.motion, parameters.guidance) == runs
+    assert parameters.schedule == "consistency"
+    assert [c.field for c in corrections] == corrected
+
+
+def test_who_runs_nothing_here_puts_speeds_on_record() -> None:
+    request = _request(speed="distilled", cache_interval=2)
+    parameters, corrections = generated_parameters(request, Native())
+    assert [(c.field, c.from_, c.to) for c in corrections] == [
+        ("speed", "distilled", None),
+        ("cache_interval", 2, None),
+    ]
+    assert (parameters.steps, parameters.schedule) == (25, "karras")

@@ -101,15 +101,6 @@ def test_what_changes_pixels_is_in_the_fingerprint(tier: LocalTier) -> None:
     }
 
 
-@pytest.mark.parametrize("speed", ["cached", "fp8", "distilled"])
-def test_a_speed_this_version_lacks_is_refused(tier: LocalTier, speed: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        tier.plan(ClipRequest(prompt="x", speed=speed, **TINY))
-
-    assert refused.value.field == "speed"
-    assert refused.value.hint == "Write exact."
-
-
 def test_a_size_that_is_not_native_is_warned_of(tier: LocalTier) -> None:
     [warning] = tier.plan(ClipRequest(prompt="x", **TINY)).warnings
 
