@@ -34,6 +34,7 @@ from svd_local.engine.fused.render import Fused
 from svd_local.engine.loading import load
 from svd_local.engine.placement import empty_cache, place
 from svd_local.engine.quiet import no_chatter
+from svd_local.engine.streams import whole
 from svd_local.engine.values import Caching, Sampling
 from svd_local.errors import CheckpointUnavailable
 
@@ -155,12 +156,12 @@ def _run(
     decoder = fused.decoder
     assert isinstance(decoder, NotingDecoder)
     image = picture(setting.width, setting.height)
-    fused_render.render(pipeline, fused, image, chosen[0].sampling)
+    whole(fused_render.render(pipeline, fused, image, chosen[0].sampling))
     for _ in range(runs):
         for mode in chosen:
             synchronise(setting.device)
             began = time.perf_counter()
-            rendered = fused_render.render(pipeline, fused, image, mode.sampling)
+            rendered = whole(fused_render.render(pipeline, fused, image, mode.sampling))
             synchronise(setting.device)
             told = made.setdefault(mode.name, Made())
             told.seconds.append(time.perf_counter() - began)

@@ -49,7 +49,9 @@ def test_an_empty_machine_lists_what_can_be_had(svd: Svd) -> None:
     status, document = svd("models", "list")
     assert status == 0
     assert document["installed"] == []
-    assert [one["name"] for one in document["available"]] == ["svd", "svd-xt", "svd-xt-1.1"]
+    assert [one["name"] for one in document["available"]] == [
+        *("svd", "svd-xt", "svd-xt-1.1", "animatelcm-svd-xt")
+    ]
     assert all(one["licence"] for one in document["available"])
     assert document["made_here"] == ["tiny-svd", "synthetic:svd", "synthetic:svd-xt"]
 

@@ -96,7 +96,7 @@ def test_a_folder_of_the_users_own(tmp_path: Path, models: Path, make_checkpoint
         ("svd-tx", "Did you mean svd-xt?"),
         ("tiny", "Did you mean tiny-svd?"),
         ("synthetic:sdxl", "synthetic:svd"),
-        ("something", "Known names are svd, svd-xt, svd-xt-1.1, tiny-svd"),
+        ("something", "Known names are svd, svd-xt, svd-xt-1.1, animatelcm-svd-xt, tiny-svd"),
         ("/no/such/folder", "Known names are"),
     ],
 )

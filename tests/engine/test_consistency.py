@@ -15,6 +15,7 @@ from PIL import Image
 from svd_local.engine import reference
 from svd_local.engine.consistency import ConsistencyScheduler, noise_level
 from svd_local.engine.fused.render import Fused, render
+from svd_local.engine.streams import whole
 from svd_local.engine.values import Sampling
 
 
@@ -111,8 +112,8 @@ def test_both_engines_make_the_bare_pipelines_clip(
         output_type="np",
     ).frames[0]
 
-    wanted = reference.render(pipeline, picture, sampling).frames
-    found = render(pipeline, Fused.from_pipeline(pipeline), picture, sampling).frames
+    wanted = whole(reference.render(pipeline, picture, sampling)).frames
+    found = whole(render(pipeline, Fused.from_pipeline(pipeline), picture, sampling)).frames
 
     assert np.array_equal(wanted, (bare * 255).round().astype(np.uint8))
     assert (np.abs(found.astype(int) - wanted) <= 1).mean() >= 0.999
@@ -134,7 +135,8 @@ def test_without_guidance_half_the_batch_runs(
     monkeypatch.setattr(fused_unet, "features", watched)
     fused = Fused.from_pipeline(pipeline)
     for guidance in ((1.0, 1.2), (1.0, 1.0)):
-        render(pipeline, fused, picture, dataclasses.replace(distilled, guidance=guidance, steps=2))
+        few = dataclasses.replace(distilled, guidance=guidance, steps=2)
+        whole(render(pipeline, fused, picture, few))
     assert batches == [2, 2, 1, 1]
 
 
@@ -142,7 +144,7 @@ def test_the_schedule_and_the_scheduler_belong_together(
     pipeline: Any, distilled: Sampling, quick: Sampling, picture: Image.Image
 ) -> None:
     with pytest.raises(ValueError, match="ConsistencyScheduler has no schedule karras"):
-        reference.render(pipeline, picture, quick)
+        whole(reference.render(pipeline, picture, quick))
     pipeline.scheduler = type("Other", (), {})()
     with pytest.raises(ValueError, match="Other has no schedule consistency"):
-        reference.render(pipeline, picture, distilled)
+        whole(reference.render(pipeline, picture, distilled))

@@ -15,6 +15,7 @@ from svd_local.engine.checkpoints import list_installed, resolve, resolve_distil
 from svd_local.engine.consistency import ConsistencyScheduler
 from svd_local.engine.loading import FP16, FP32, load
 from svd_local.engine.session import Session
+from svd_local.engine.takes import gathered
 from svd_local.engine.values import Sampling
 from svd_local.engine.verify import require_whole, verify
 from svd_local.errors import CheckpointBroken, CheckpointUnavailable
@@ -85,11 +86,11 @@ def test_both_engines_make_its_clip_through_a_session(
 
     sampling = dataclasses.replace(quick, steps=4, schedule="consistency", guidance=(1.0, 1.2))
     session = Session(resolve("few-steps", models), "cpu")
-    wanted = session.make(picture, sampling, engine="reference").rendered.frames
-    made = session.make(picture, sampling, engine="fused")
+    wanted = gathered(session.make(picture, sampling, engine="reference")).frames
+    made = gathered(session.make(picture, sampling, engine="fused"))
     session.close()
 
-    apart = np.abs(made.rendered.frames.astype(int) - wanted)
+    apart = np.abs(made.frames.astype(int) - wanted)
     assert (apart <= 1).mean() >= 0.999
     assert made.memory.predicted_peak_bytes == pytest.approx(
         made.memory.measured_peak_bytes, rel=0.1

@@ -82,7 +82,7 @@ def test_the_plan_is_made_without_files_or_torch(tmp_path: Path) -> None:
     assert [(c.field, c.to) for c in plan.corrections] == [("frames", 25)]
     assert (plan.checkpoint, plan.engine, plan.device) == ("tiny-svd", "fused", "cpu")
     assert plan.synthetic
-    assert plan.warnings == ()
+    assert plan.warnings == ("approximate: 10 steps, on a schedule made for so few",)
     assert not (tmp_path / "models").exists()
 
 
@@ -94,6 +94,7 @@ def test_what_changes_pixels_is_in_the_fingerprint(tier: LocalTier) -> None:
     assert set(versions) == {"torch", "diffusers", "transformers"}
     assert printed == {
         "tier": "local",
+        "speed": "exact",
         "engine": "reference",
         "device": "cpu",
         "precision": "float32",
