@@ -56,8 +56,8 @@ class Subject:
         image = size.random(2, 4, size.height, size.width)
         context = size.random(2, 1, unet.config["cross_attention_dim"])
         ids = size.random(1, 3).abs()
-        timesteps = torch.tensor([0.5], device=size.device)
-        guidance = torch.linspace(1, 3, size.frames).to(size.device, size.dtype)
+        timesteps = torch.full((1,), 0.5, device=size.device)
+        guidance = torch.linspace(1, 3, size.frames, dtype=size.dtype, device=size.device)
         fused = FusedUNet.from_reference(unet)
         clip = fused.prepare(
             image_latents=image,
