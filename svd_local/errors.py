@@ -190,6 +190,12 @@ class LeaseLost(SvdLocalError):
     code = "lease-lost"
 
 
+class JobsFailed(SvdLocalError):
+    """A batch ran to its end, and some of its clips were given up."""
+
+    code = "jobs-failed"
+
+
 class NotFound(SvdLocalError):
     """The catalog has no such clip, batch or job."""
 

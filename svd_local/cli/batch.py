@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from svd_local.cli import batch_jobs, batch_report
 from svd_local.cli._request_options import takes_request_options, typed_fields
 from svd_local.cli._shared import emit, ending, fail, failure, load_settings, printable, say, tell
 from svd_local.errors import InvalidRequest
@@ -87,12 +88,30 @@ def run(
         str | None,
         typer.Option("--out", help="Folder for the files.", metavar="DIR", show_default=False),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="What the batch is called; where not given, after the manifest and the folder.",
+            show_default=False,
+        ),
+    ] = None,
+    lanes: Annotated[
+        int,
+        typer.Option("--lanes", help="Clips in the making at once: one denoises, others prepare."),
+    ] = 2,
+    tries: Annotated[
+        int, typer.Option("--tries", help="How often a clip is tried before it is given up.")
+    ] = 3,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, .csv and .json.")
+    ] = True,
     json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
     **fields: Any,
 ) -> None:
-    """Make every clip of a manifest.
+    """Make every clip of a manifest; the same command goes on where it was stopped.
 
     Options that say what a clip should be fill in what a row leaves open.
     """
@@ -108,20 +127,63 @@ def run(
             allow_outside=allow_outside,
             encoding=encoding,
         )
+        settings = load_settings()
         with _counting() as progress:
             found = validate(
                 opened,
-                load_settings(),
+                settings,
                 out=None if out is None else Path(out).expanduser(),
                 progress=progress,
             )
-        if not dry_run:
-            raise InvalidRequest(
-                "this version validates a manifest and does not make its clips yet",
-                hint="Add --dry-run.",
-                field="dry_run",
-            )
-        _answer(found, skip_invalid, json_output)
+        if dry_run:
+            _answer(found, skip_invalid, json_output)
+            return
+        _require_startable(found, skip_invalid, json_output)
+        from svd_local.batch import BatchOptions, batch_name
+        from svd_local.cli.batch_run import make
+
+        called = batch_name(opened.path, found.out) if name is None else name
+        options = BatchOptions(called, found.out, opened.path.absolute(), lanes=lanes, tries=tries)
+        ended = make(found, settings, options, report=report)
+    ended.tell(json_output)
+
+
+app.command("status")(batch_jobs.status)
+app.command("retry")(batch_jobs.retry)
+app.command("cancel")(batch_jobs.cancel)
+
+
+@app.command("report")
+def report_(
+    name: Annotated[str, typer.Argument(help="The batch's name, or its beginning.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Another folder than the batch's.", show_default=False),
+    ] = None,
+    sheets: Annotated[
+        bool,
+        typer.Option("--sheets/--no-sheets", help="Look into the videos for strips of frames."),
+    ] = True,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Write the report of a batch: a page, a table and a document, into its folder."""
+    batch_report.show(name, folder=out, sheets=sheets, json_output=json_output)
+
+
+def _require_startable(found: Validation, skip_invalid: bool, json_output: bool) -> None:
+    """End the command where the manifest is not clean, with all that is wrong with it."""
+    try:
+        found.require_startable(skip_invalid=skip_invalid)
+    except InvalidRequest as refused:
+        if json_output:
+            emit({**failure(refused), **found.to_json()})
+            raise typer.Exit(refused.exit_status) from refused
+        _show_problems(found)
+        fail(refused, json_output)
+    for note in found.notes:
+        say(printable(f"note: {note}"))
 
 
 def _answer(found: Validation, skip_invalid: bool, json_output: bool) -> None:

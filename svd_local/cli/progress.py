@@ -21,6 +21,12 @@ _STAGES = {
 }
 
 
+def stage_text(progress: Progress) -> str:
+    """The tier, its stage and the note, as a person is told of them."""
+    text = f"{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
+    return f"{text} ({progress.note})" if progress.note else text
+
+
 @contextmanager
 def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
     """A progress callback that draws a line for the stage at hand; None where nobody is looking."""
@@ -52,9 +58,7 @@ def progress_display(label: str = "") -> Iterator[ProgressCallback | None]:
     drawn: dict[str, TaskID] = {}
 
     def show(progress: Progress) -> None:
-        text = f"{label}{progress.tier or ''} {_STAGES.get(progress.stage, progress.stage)}"
-        if progress.note:
-            text += f" ({progress.note})"
+        text = label + stage_text(progress)
         if progress.stage not in drawn:
             for _ in range(len(drawn)):
                 bars.remove_task(drawn.popitem()[1])

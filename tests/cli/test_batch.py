@@ -115,7 +115,8 @@ def test_every_option_of_generate_is_one_of_the_batch() -> None:
         (["m.csv", "--dry-run", "--output-template", "../{prompt}"], "output_template"),
         (["m.csv", "--dry-run", "--encoding", "klingon"], "encoding"),
         (["m.csv", "--dry-run", "--out", ""], "out"),
-        (["m.csv"], "dry_run"),
+        (["m.csv", "--tries", "0"], "tries"),
+        (["m.csv", "--name", ""], "name"),
         (["m.csv", "n.csv"], None),
     ],
 )

@@ -1,0 +1,183 @@
+"""A running batch as people like to watch it: on standard error, bars on a terminal, else a line a clip."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from svd_local.batch.events import (
+    Begun,
+    Event,
+    EventCallback,
+    JobBegun,
+    JobDone,
+    JobFailed,
+    JobLost,
+    JobPostponed,
+    JobProgress,
+    JobReleased,
+    Paused,
+    Resumed,
+    Stopping,
+    Waiting,
+)
+from svd_local.cli._shared import printable, say
+from svd_local.cli.progress import stage_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from svd_local.catalog.jobs import Job
+
+_TEXT = 48
+"""Characters of a clip's words that are shown."""
+
+
+@contextmanager
+def batch_display() -> Iterator[EventCallback]:
+    """A callback for a batch's events that tells them."""
+    if not sys.stderr.isatty():
+        yield _Told(say).hear
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    bars = Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+    def above(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
+    with bars:
+        yield _Drawn(bars, above).hear
+
+
+class _Told:
+    """One line for everything that is worth one.
+
+    Args:
+        line: prints it.
+    """
+
+    def __init__(self, line: Callable[[str], None]) -> None:
+        self._line = line
+        self._began = time.monotonic()
+        self.total = self.over = self.failed = self.made = 0
+
+    def hear(self, event: Event) -> None:
+        line = self._counted(event)
+        if line is not None:
+            self._line(printable(line))
+
+    @property
+    def seconds_each(self) -> float | None:
+        """Seconds a clip of this run took, those that were found ready not counted."""
+        return (time.monotonic() - self._began) / self.made if self.made else None
+
+    def _counted(self, event: Event) -> str | None:
+        if isinstance(event, Begun):
+            return self._beginning(event)
+        if isinstance(event, JobDone):
+            self.over += 1
+            self.made += not (event.adopted or event.clip.cached)
+            how = "adopted" if event.adopted else "was there already" if event.clip.cached else ""
+            how = how or f"{event.clip.elapsed_s:.1f} s"
+            return f"{self._place()} {_of(event.job)}: {event.clip.path.name} ({how})"
+        if isinstance(event, JobFailed):
+            self.over += 1
+            self.failed += 1
+            reason = event.reason
+            why = f"{reason.message}. {reason.hint}" if reason.hint else reason.message
+            return f"{self._place()} {_of(event.job)} failed: {why}"
+        return _passing(event)
+
+    def _beginning(self, event: Begun) -> str:
+        batch, counts = event.enrolment.batch, event.enrolment.batch.counts
+        done, failed = counts.get("done", 0), counts.get("failed", 0)
+        self.total = batch.total - counts.get("cancelled", 0)
+        self.over = done + failed
+        before = f", {done} of them done before" if done else ""
+        before += f", {failed} given up before" if failed else ""
+        return f"batch {batch.name}: {self.total} clips{before}"
+
+    def _place(self) -> str:
+        return f"[{self.over}/{self.total}]"
+
+
+class _Drawn(_Told):
+    """Bars: one for the batch, one for each clip in the making; what stays is printed above them."""
+
+    def __init__(self, bars: Bars, line: Callable[[str], None]) -> None:
+        super().__init__(line)
+        self._bars = bars
+        self._whole = bars.add_task("clips", total=None)
+        self._lanes: dict[int, TaskID] = {}
+
+    def hear(self, event: Event) -> None:
+        super().hear(event)
+        if isinstance(event, JobBegun):
+            lane = self._lanes.setdefault(event.lane, self._bars.add_task("", total=None))
+            self._bars.reset(lane, description=printable(_of(event.job)), total=None)
+        elif isinstance(event, JobProgress) and event.lane in self._lanes:
+            now = event.progress
+            self._bars.update(
+                self._lanes[event.lane],
+                description=printable(f"{_of(event.job)}: {stage_text(now)}"),
+                completed=now.done,
+                total=now.total or None,
+            )
+        else:
+            each, failed = self.seconds_each, self.failed
+            text = "clips" if each is None else f"clips, {each:.1f} s each"
+            text += f", {failed} failed" if failed else ""
+            self._bars.update(
+                self._whole, description=text, completed=self.over, total=self.total or None
+            )
+
+
+def _passing(event: Event) -> str | None:
+    """What changes no count."""
+    if isinstance(event, JobPostponed):
+        when = event.job.not_before.astimezone().strftime("%H:%M:%S")
+        return f"{_of(event.job)}: {event.reason.message}; tried again from {when}"
+    if isinstance(event, JobReleased):
+        return f"{_of(event.job)}: stopped, and waits for the next run"
+    if isinstance(event, JobLost):
+        return f"{_of(event.job)}: another worker has it, or it was cancelled"
+    if isinstance(event, Waiting):
+        when = event.until.astimezone().strftime("%H:%M:%S")
+        return f"waiting until {when}: {event.queued} to do, {event.running} with other workers"
+    if isinstance(event, Paused):
+        return f"paused: {event.why}. {event.hint}"
+    if isinstance(event, Resumed):
+        return "going on"
+    if isinstance(event, Stopping):
+        if event.cancelling:
+            return "cancelling the clips at hand"
+        return "finishing the clips at hand; Ctrl-C again cancels them"
+    return None
+
+
+def _of(job: Job) -> str:
+    words = job.fields.get("title") or job.fields.get("prompt") or job.fields.get("image") or ""
+    words = str(words)
+    return f"row {job.row} {words if len(words) <= _TEXT else words[: _TEXT - 1] + '…'}".rstrip()

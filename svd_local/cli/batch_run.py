@@ -1,0 +1,100 @@
+"""``svd-local batch MANIFEST`` after validation: make the clips, write the report, say what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from svd_local.cli._shared import emit, failure, printable, say, tell
+from svd_local.cli.batch_progress import batch_display
+from svd_local.errors import Cancelled, JobsFailed, SvdLocalError
+
+if TYPE_CHECKING:
+    from svd_local.batch import BatchOptions, BatchSummary, Validation
+    from svd_local.batch.report import ReportFiles
+    from svd_local.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a run of a batch came to."""
+
+    summary: BatchSummary
+    report: ReportFiles | None
+    """None where none was wanted, or none could be written, which was said."""
+    skipped: int
+    """Rows that were left out as bad."""
+
+    def tell(self, json_output: bool) -> None:
+        """Say it, and end the command with its exit status.
+
+        Raises:
+            typer.Exit: always.
+        """
+        trouble = self._trouble()
+        if json_output:
+            document: dict[str, Any] = {"success": True} if trouble is None else failure(trouble)
+            report = None if self.report is None else self.report.to_json()
+            own = {**self.summary.to_json(), "skipped_rows": self.skipped, "report": report}
+            emit({**own, **document})
+        else:
+            self._for_people(trouble)
+        raise typer.Exit(self.summary.exit_status)
+
+    def _for_people(self, trouble: SvdLocalError | None) -> None:
+        from svd_local.cli.batch_report import summary as of_report
+
+        summary, counts = self.summary, self.summary.batch.counts
+        done = counts.get("done", 0)
+        text = f"{done:,} of {summary.batch.total:,} clips done, {summary.made:,} made now"
+        if summary.cached:
+            text += f", {summary.cached:,} found in the catalog"
+        if summary.adopted:
+            text += f", {summary.adopted:,} adopted"
+        tell(printable(f"{text}, in {summary.elapsed_s:.0f} s: {summary.batch.folder}"))
+        if self.report is not None:
+            tell("\n".join(of_report(self.report)))
+        if trouble is not None:
+            say(f"svd-local: {trouble.message}")
+            say(trouble.hint)
+
+    def _trouble(self) -> SvdLocalError | None:
+        summary, name = self.summary, self.summary.batch.name
+        if summary.exit_status == Cancelled.exit_status:
+            return Cancelled("stopped before the end", hint="The same command goes on.")
+        if not summary.failures:
+            return None
+        return JobsFailed(
+            f"{len(summary.failures):,} of {summary.batch.total:,} clips were given up",
+            hint=f"svd-local batch status {name} says why, svd-local batch retry {name} tries again.",
+        )
+
+
+def make(
+    found: Validation, settings: Settings, options: BatchOptions, *, report: bool = True
+) -> Ending:
+    """Make every good clip of a validated manifest.
+
+    Raises:
+        StorageFailed: the folder or the catalog cannot be used.
+    """
+    from svd_local.batch import run_batch
+
+    with batch_display() as hear:
+        summary = run_batch(settings, found.specs(), options, hear)
+    written = _report(settings, summary) if report else None
+    return Ending(summary, written, len(found.bad_rows))
+
+
+def _report(settings: Settings, summary: BatchSummary) -> ReportFiles | None:
+    from svd_local.batch.report import write_report
+    from svd_local.catalog import Catalog
+
+    try:
+        with Catalog(settings.database_url, settings.media_dir) as catalog:
+            return write_report(catalog, summary.batch)
+    except SvdLocalError as error:
+        say(f"svd-local: there is no report: {error.message}. {error.hint}")
+        return None

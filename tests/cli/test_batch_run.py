@@ -1,0 +1,254 @@
+"""``svd-local batch MANIFEST`` from the evening to the morning: run, stopped, killed, gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svd_local.catalog import Catalog
+from svd_local.cli import run
+from svd_local.media.probe import probe
+
+Svd = Callable[..., tuple[int, dict[str, Any]]]
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lessons.csv"
+
+
+@pytest.fixture(autouse=True)
+def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(tmp_path / "media"))
+    monkeypatch.setenv("SVD_LOCAL_ENABLE_FAKE_TIER", "1")
+
+
+@pytest.fixture
+def svd(capfd: pytest.CaptureFixture[str]) -> Svd:
+    """A command's exit status and its document."""
+
+    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
+        status = run([*arguments, "--json"])
+        return status, json.loads(capfd.readouterr().out)
+
+    return call
+
+
+def manifest(rows: int) -> str:
+    lines = [json.dumps({"prompt": f"Lesson {n}", "tier": "fake"}) for n in range(rows)]
+    Path("m.jsonl").write_text("\n".join(lines))
+    return "m.jsonl"
+
+
+def batch(*more: str) -> tuple[str, ...]:
+    return ("batch", "m.jsonl", "--out", "out", "--output-template", "{index:03d}", *more)
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "svd_local", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def await_clips(count: int, of: subprocess.Popen[str]) -> None:
+    give_up = time.monotonic() + 60
+    while len(list(Path("out").glob("*.mp4"))) < count:
+        assert of.poll() is None, of.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def await_running(count: int) -> None:
+    give_up = time.monotonic() + 60
+    with Catalog(None, Path("media")) as catalog:
+        while sum(one.counts.get("running", 0) for one in catalog.jobs.batches()) < count:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+
+
+def assert_whole(count: int) -> None:
+    """Every clip once, playable, and nothing else beside the report."""
+    out = Path("out")
+    assert sorted(path.name for path in out.glob("*.mp4")) == [f"{n:03d}.mp4" for n in range(count)]
+    assert all(probe(path).frames == 14 for path in out.glob("*.mp4"))
+    assert not list(out.glob(".svd-*"))
+
+
+def test_a_batch_is_made_reported_and_not_made_again(svd: Svd) -> None:
+    manifest(3)
+    status, document = svd(*batch())
+    assert (status, document["success"], document["made"]) == (0, True, 3)
+    assert document["batch"]["counts"]["done"] == 3
+    assert_whole(3)
+    assert Path(document["report"]["html"]).is_file()
+
+    status, document = svd(*batch())
+    assert (status, document["made"], document["batch"]["counts"]["done"]) == (0, 0, 3)
+    status, document = svd("batch", "status")
+    assert [one["counts"]["done"] for one in document["batches"]] == [3]
+
+
+def test_it_tells_each_clip_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:
+    manifest(2)
+    assert run([*batch("--no-report")]) == 0
+    printed = capfd.readouterr()
+    assert "[2/2]" in printed.err
+    assert "2 of 2 clips done, 2 made now" in printed.out
+    assert not Path("out/report.html").exists()
+    assert run([*batch("--no-report")]) == 0
+    assert "2 of them done before" in capfd.readouterr().err
+
+
+def test_failures_have_their_reasons_and_can_be_tried_again(
+    svd: Svd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(3)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_FAILURES", "ok,failed")
+    status, document = svd(*batch("--tries", "1", "--lanes", "1"))
+    assert (status, document["error"]["code"], len(document["failures"])) == (1, "jobs-failed", 1)
+    assert document["failures"][0]["reason"]["code"] == "tier-failed"
+    name = document["batch"]["name"]
+
+    status, document = svd("batch", "status", name)
+    assert [job["row"] for job in document["failed"]] == [2]
+    assert svd("batch", "retry", name) == (
+        0,
+        {"success": True, "batch": name, "clips": 1, "state": "queued"},
+    )
+    monkeypatch.delenv("SVD_LOCAL_FAKE_FAILURES")
+    assert svd(*batch())[0] == 0
+    assert_whole(3)
+
+
+def test_cancelled_rows_are_left_out_until_they_are_wanted(
+    svd: Svd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(2)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_FAILURES", "failed*2")
+    _, document = svd(*batch("--tries", "1", "--lanes", "1", "--no-report"))
+    name = document["batch"]["name"]
+    monkeypatch.delenv("SVD_LOCAL_FAKE_FAILURES")
+    svd("batch", "retry", name)
+    assert svd("batch", "cancel", name, "--row", "2")[1]["clips"] == 1
+    assert svd(*batch())[1]["batch"]["counts"]["cancelled"] == 1
+    assert svd("batch", "retry", name, "--row", "2")[1]["clips"] == 1
+    assert svd(*batch())[0] == 0
+    assert_whole(2)
+
+
+@pytest.mark.parametrize("command", ["status", "retry", "cancel", "report"])
+def test_a_batch_nobody_began(svd: Svd, command: str) -> None:
+    status, document = svd("batch", command, "nothing")
+    assert (status, document["error"]["code"]) == (2, "not-found")
+    assert svd("batch", "status") == (0, {"success": True, "batches": []})
+
+
+def test_a_row_the_batch_does_not_have(svd: Svd) -> None:
+    manifest(1)
+    name = svd(*batch("--no-report"))[1]["batch"]["name"]
+    status, document = svd("batch", "retry", name, "--row", "7")
+    assert (status, document["error"]["code"]) == (2, "not-found")
+
+
+def test_bad_rows_stop_it_before_anything_is_written_or_are_left_out(svd: Svd) -> None:
+    rows = [{"prompt": "a", "tier": "fake"}, {"prompt": "b", "frames": -1, "tier": "fake"}]
+    Path("m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    status, document = svd(*batch())
+    assert (status, document["error"]["code"], document["problems"][0]["row"]) == (
+        *(2, "invalid-request"),
+        2,
+    )
+    assert not Path("out").exists()
+    assert not Path("media").exists()
+    status, document = svd(*batch("--skip-invalid"))
+    assert (status, document["made"], document["skipped_rows"]) == (0, 1, 1)
+
+
+def test_an_empty_manifest_and_a_folder_that_is_a_file(svd: Svd) -> None:
+    Path("m.jsonl").write_text("")
+    assert svd(*batch())[0] == 2
+    manifest(1)
+    Path("out").write_text("")
+    status, document = svd(*batch())
+    assert (status, document["error"]["code"]) == (1, "storage-failed")
+
+
+def test_killed_in_the_middle_it_goes_on(svd: Svd, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest(6)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_SECONDS", "0.4")
+    process = started(*batch())
+    await_clips(2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    status, document = svd(*batch())
+    assert status == 0
+    assert document["batch"]["counts"]["done"] == 6
+    assert document["made"] <= 4
+    assert_whole(6)
+
+
+def test_interrupted_once_it_finishes_the_clips_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest(8)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_SECONDS", "0.5")
+    process = started(*batch("--json"))
+    await_clips(1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    document = json.loads(out)
+    assert process.returncode == 130
+    assert (document["error"]["code"], document["stopped"]) == ("cancelled", True)
+    assert "Ctrl-C again" in err
+    counts = document["batch"]["counts"]
+    assert counts["running"] == 0
+    assert 1 <= counts["done"] < 8
+    assert len(list(Path("out").glob("*.mp4"))) == counts["done"]
+
+
+def test_interrupted_twice_it_gives_the_clips_at_hand_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest(2)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_SECONDS", "60")
+    process = started(*batch("--json", "--no-report"))
+    await_running(2)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["batch"]["counts"]["queued"] == 2
+    assert not list(Path("out").iterdir())
+
+
+def test_two_commands_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest(8)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_SECONDS", "0.2")
+    both = [started(*batch("--json", "--no-report")) for _ in range(2)]
+    ended = [json.loads(process.communicate(timeout=90)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(one["made"] for one in ended) == 8
+    assert_whole(8)
+
+
+@pytest.mark.long
+def test_the_sample_manifest_with_the_tiny_checkpoint(
+    svd: Svd, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVD_LOCAL_MODELS_DIR", str(tiny_models))
+    status, document = svd(
+        *("batch", str(EXAMPLE), "--checkpoint", "tiny-svd", "--device", "cpu", "--steps", "2"),
+        *("--tier", "local"),
+    )
+    assert (status, document["made"]) == (0, document["batch"]["total"])
