@@ -13,6 +13,7 @@
     ├── TierFailed                1  the tier ran and failed for good
     │   ├── OutOfMemory           1  the smallest exact memory plan did not fit
     │   ├── BadOutput             1  NaN or black frames, twice
+    │   ├── DeviceLost            1  the GPU answers this process no more; a new process may go on
     │   └── RemoteFailed          1  another machine refused the work, or answered with rubbish
     ├── MediaFailed               1  ffmpeg failed, or its file is not what was asked for
     ├── StorageFailed             1  a file or catalog row could not be stored
@@ -154,6 +155,16 @@ class BadOutput(TierFailed):
     """The frames were NaN or black, and again in a safer precision."""
 
     code = "bad-output"
+
+
+class DeviceLost(TierFailed):
+    """The GPU answers no call of this process any more: its CUDA context is broken, or it is gone.
+
+    No retry within the process can mend that, and nothing falls through: whoever is not the process
+    itself, as a supervisor of workers, starts another one.
+    """
+
+    code = "device-lost"
 
 
 class RemoteFailed(TierFailed):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from svd_local.engine.architecture import COMPONENTS
@@ -58,11 +59,15 @@ def clear(pipeline: StableVideoDiffusionPipeline, dtype: torch.dtype | None = No
 
 
 def empty_cache() -> None:
-    """Give back what the device's allocator keeps of freed memory. Without torch there is none."""
+    """Give back what the device's allocator keeps of freed memory. Without torch there is none.
+
+    A GPU that answers no more gives nothing back; the error that tells of it is on its way already.
+    """
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def _offload_layers(pipeline: StableVideoDiffusionPipeline, device: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svd_local.engine.context import LOST_HINT, why_lost
 from svd_local.engine.hub_cache import snapshot_of
 from svd_local.engine.identity import revision_of
 from svd_local.engine.placement import empty_cache
@@ -20,6 +21,7 @@ from svd_local.errors import (
     CheckpointBroken,
     CheckpointUnavailable,
     CheckpointUnknown,
+    DeviceLost,
     OutOfMemory,
     TierFailed,
 )
@@ -103,6 +105,7 @@ def render(model: PictureModel, prompt: str, size: tuple[int, int], *, seed: int
     Raises:
         CheckpointBroken: it cannot be loaded.
         OutOfMemory: it does not fit.
+        DeviceLost: the GPU answers this process no more.
         TierFailed: it failed otherwise.
     """
     import torch
@@ -124,6 +127,11 @@ def render(model: PictureModel, prompt: str, size: tuple[int, int], *, seed: int
             hint="Choose a smaller one, or give a picture with --image.",
         ) from error
     except (RuntimeError, ValueError, TypeError) as error:
+        lost = why_lost() if torch.cuda.is_available() else None
+        if lost is not None:
+            raise DeviceLost(
+                f"the GPU was lost while {model.name} painted: {lost}", hint=LOST_HINT
+            ) from error
         raise TierFailed(
             f"the text-to-image checkpoint {model.name} failed: {error}",
             hint="Give a picture with --image, or unset SVD_LOCAL_TEXT2IMAGE.",

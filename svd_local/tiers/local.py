@@ -33,6 +33,7 @@ from svd_local.request import (
 from svd_local.result import Memory
 from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
 from svd_local.tiers.gpus import list_gpus, no_cuda
+from svd_local.tiers.hold import Hold
 from svd_local.tiers.one_at_a_time import OneAtATime
 from svd_local.tiers.reel import frames_of
 
@@ -80,6 +81,7 @@ class LocalTier:
         self._token = token
         self._one = OneAtATime()
         self._session: Session | None = None
+        self._hold = Hold()
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
         """Whether there is a GPU (or the CPU was asked for) and a checkpoint; torch is not loaded.
@@ -119,12 +121,15 @@ class LocalTier:
                 too small a memory budget.
             TierUnavailable: no GPU, and the CPU was not asked for.
             CheckpointUnavailable: the checkpoint cannot be had.
+            DeviceLost: the GPU was there for an earlier clip, and is no more.
             Cancelled: asked for during the pull, which goes on from there the next time.
         """
         engine = request.engine or DEFAULT_ENGINE
         _require_speed(request, engine)
         if request.checkpoint is not None or request.speed == "distilled":
             self.availability(request)  # what was named and cannot be had is the first thing to say
+        if request.device != "cpu":
+            self._hold.require()
         device = _device(request)
         checkpoint = self._checkpoint(request, pull=monitor or Monitor())
         require_whole(checkpoint)
@@ -205,6 +210,7 @@ class LocalTier:
             OutOfMemory: not even the smallest exact memory plan fitted.
             BadOutput: NaN or black frames, twice.
             CheckpointUnavailable: the checkpoint is damaged or went away since the plan.
+            DeviceLost: the GPU answers this process no more, from now on.
             TierFailed: anything nobody expected; its cause is the exception as it came.
             Cancelled: the caller asked to stop.
         """
@@ -218,15 +224,17 @@ class LocalTier:
         """Drop the loaded networks and give the GPU's memory back. Waits for another thread's clip."""
         self._one.end_mine()
         with self._one.alone():
-            if self._session is not None:
-                self._session.close()
-                self._session = None
+            if self._session is not None and not self._hold.lost:
+                self._session.close()  # what is on a lost GPU cannot be taken off it
+            self._session = None
 
     def _stream(self, job: Job) -> Stream:
         """The clip as the engine streams it, nobody else's beside it; errors are the tier's own."""
         plan, request = job.plan, job.request
         try:
             with self._one.alone(job.monitor.check):
+                if plan.device == "cuda":
+                    self._hold.use()
                 session = self._session_for(self._checkpoint(request), plan.device or "cpu")
                 return (
                     yield from session.make(
@@ -247,6 +255,8 @@ class LocalTier:
                 hint="Install svd-local again in a fresh environment; the README says how.",
             ) from error
         except Exception as error:
+            if job.plan.device == "cuda":
+                self._hold.judge(error)
             raise TierFailed(
                 f"the local tier failed on checkpoint {job.plan.checkpoint}: {error!r}",
                 hint="This is a bug in svd_local or in a library under it; please report it.",

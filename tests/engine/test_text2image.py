@@ -11,6 +11,7 @@ from svd_local.errors import (
     CheckpointBroken,
     CheckpointUnavailable,
     CheckpointUnknown,
+    DeviceLost,
     TierFailed,
 )
 
@@ -180,4 +181,23 @@ def test_a_failure_names_the_checkpoint(painter: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(text2image, "_load", lambda _: pipeline)
 
     with pytest.raises(TierFailed, match="org/painter failed: shapes do not match"):
+        render(PictureModel("org/painter", painter), "a pump", (64, 64), seed=1)
+
+
+def test_a_lost_gpu_is_no_fault_of_the_checkpoint(
+    painter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from svd_local.engine import text2image
+
+    def pipeline(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(text2image, "_load", lambda _: pipeline)
+    monkeypatch.setattr(text2image, "why_lost", lambda: "an illegal memory access")
+    monkeypatch.setattr(text2image, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    with pytest.raises(DeviceLost, match="was lost while org/painter painted: an illegal"):
         render(PictureModel("org/painter", painter), "a pump", (64, 64), seed=1)
