@@ -33,7 +33,7 @@ from svd_local.batch.space import shortage
 from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
 from svd_local.catalog.jobs import Batch, Lease
-from svd_local.errors import Cancelled, LeaseLost, StorageFailed
+from svd_local.errors import Cancelled, DeviceLost, LeaseLost, StorageFailed
 from svd_local.generator import Delivery, VideoGenerator
 from svd_local.result import Clip, Progress
 
@@ -62,15 +62,23 @@ class Lanes:
     presence: Presence
     tally: Tally
     tell: Callable[[Event], None]
+    buries: bool = True
+    """Whether to look for dead workers; false where somebody else does who knows how they died."""
+    cautious: bool = False
+    """Whether one lane goes ahead, and the others follow only once it has made a clip: where a worker
+    died before, so that the next death tells which job it was."""
     failure: BaseException | None = field(default=None, init=False)
     """What ended a lane that should have gone on."""
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _at_work: int = field(default=0, init=False)
     _pauses: int = field(default=0, init=False)
     _told_to_wait: bool = field(default=False, init=False)
+    _proven: threading.Event = field(default_factory=threading.Event, init=False)
 
     def start(self) -> list[threading.Thread]:
         """Start them; each ends when nothing is left to do, or when that is asked for."""
+        if not self.cautious:
+            self._proven.set()
         threads = [
             threading.Thread(target=self._lane, args=(number,), name=f"batch-lane-{number}")
             for number in range(self.options.lanes)
@@ -95,6 +103,8 @@ class Lanes:
 
     def _lane(self, number: int) -> None:
         try:
+            while number > 0 and not self._proven.wait(self.options.poll_s):
+                pass
             while not self.control.stopping:
                 if not self._room():
                     continue
@@ -103,9 +113,15 @@ class Lanes:
                     self._work(lease, number)
                 elif not self._wait():
                     return
+        except DeviceLost as error:
+            self.failure = self.failure or error
+            self.control.cancel()  # the other lanes' jobs are given back: no fault of theirs
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for the lanes
             self.failure = self.failure or error
             self.control.ask()
+        finally:
+            if number == 0:
+                self._proven.set()
 
     def _claim(self) -> Lease | None:
         return self.catalog.jobs.claim(
@@ -148,9 +164,12 @@ class Lanes:
                 self.tell(JobReleased(job))
                 return
             self._fail(lease, error)
+            if isinstance(error, DeviceLost):
+                raise
             return
         self.tally.count("cached" if clip.cached else "made")
         self.tell(JobDone(job, clip))
+        self._proven.set()
 
     def _make(self, lease: Lease, pulse: Pulse, lane: int) -> Clip:
         job, jobs = lease.job, self.catalog.jobs
@@ -219,7 +238,7 @@ class Lanes:
             at_work = self._at_work
             news = at_work == 0 and wait_s > self.options.poll_s and not self._told_to_wait
             self._told_to_wait = self._told_to_wait or news
-        if outlook.running > at_work:
+        if self.buries and outlook.running > at_work:
             self._persist(self.bury)
         if news:
             until = datetime.now(UTC) + timedelta(seconds=wait_s)

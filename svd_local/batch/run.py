@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 
 from svd_local.batch.control import Control
 from svd_local.batch.events import Begun, Event, EventCallback, Stopping
+from svd_local.batch.ground import enrol, folders_of, sweep_all, sweep_last
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
-from svd_local.batch.plan import new_jobs, place_of
 from svd_local.batch.spec import JobSpec
 from svd_local.batch.summary import BatchSummary, Tally
-from svd_local.errors import InvalidRequest
 from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
-from svd_local.storage import check_writable, storing, sweep
 
 _LOOK_UP_S = 0.2
-_HALF_BORN_S = 1.0
-"""Age of a staging folder without any sign of its owner that is taken for a dead one's."""
 
 
 def run_batch(
@@ -58,6 +52,7 @@ def run_batch(
     Raises:
         InvalidRequest: the batch of that name has another output folder.
         StorageFailed: the folder or the catalog cannot be used; for ten minutes, once work has begun.
+        DeviceLost: the GPU answers this process no more; a new one can go on. ``supervise_batch`` does.
         Exception: what ``events`` raised, after the clips at hand were cancelled.
     """
     from svd_local.catalog import Catalog
@@ -67,29 +62,23 @@ def run_batch(
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
         catalog.open()
-        _make_folder(options.folder)
         presence = stack.enter_context(Presence(settings.media_dir))
-        enrolment = catalog.jobs.enroll(
-            options.name, new_jobs(specs), folder=options.folder, manifest=options.manifest
-        )
+        enrolment = enrol(catalog, specs, options)
         batch = enrolment.batch
         if generator is None:
             generator = stack.enter_context(VideoGenerator(settings))
         heart = stack.enter_context(Heart(catalog.jobs, options.lease_s))
         tally = Tally()
         lanes = Lanes(catalog, generator, batch, options, control, heart, presence, tally, told.put)
-        folders = _folders(options.folder, catalog.jobs.folders(batch.id))
+        folders = folders_of(catalog, batch.id, options.folder)
         for folder in folders:
             lanes.adopt(folder)
         lanes.bury()
-        told.put(Begun(enrolment, _sweep(folders)))
+        told.put(Begun(enrolment, sweep_all(folders)))
         _wait(lanes.start(), told, events, control)
         if lanes.failure is not None:
             raise lanes.failure
-        _sweep(folders)
-        if any(part for folder in folders for part in folder.glob(".svd-*.part")):
-            time.sleep(_HALF_BORN_S)  # until it is known whether somebody lives in it
-            _sweep(folders)
+        sweep_last(folders)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         return tally.summary(catalog.jobs.batch(batch.name), failures, stopped=control.stopping)
 
@@ -121,27 +110,3 @@ def _wait(
             control.cancel()
     if failure is not None:
         raise failure
-
-
-def _make_folder(folder: Path) -> None:
-    check_writable(folder, field="folder")
-    with storing(folder, "folder"):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _folders(folder: Path, names: Iterable[str | None]) -> list[Path]:
-    """Every folder in which the batch's clips are made: ``folder``, the jobs', and what is between."""
-    found = {folder.absolute()}
-    for name in names:
-        try:
-            place = place_of(name, folder)
-        except InvalidRequest:
-            continue  # its job will say so
-        while place not in found:
-            found.add(place)
-            place = place.parent
-    return sorted(found)
-
-
-def _sweep(folders: Iterable[Path]) -> int:
-    return sum(len(sweep(folder, _HALF_BORN_S)) for folder in folders)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from svd_local.batch.options import BatchOptions
 from svd_local.catalog.jobs import Reason
-from svd_local.errors import CheckpointOffline, InvalidRequest, SvdLocalError, TierUnavailable
+from svd_local.errors import (
+    CheckpointOffline,
+    DeviceLost,
+    InvalidRequest,
+    SvdLocalError,
+    TierUnavailable,
+)
 
 _LONGEST_BACKOFF_S = 600.0
 
@@ -37,5 +43,7 @@ def judge(error: Exception, attempt: int, options: BatchOptions) -> Verdict:
     final = isinstance(error, (InvalidRequest, TierUnavailable)) and not isinstance(
         error, CheckpointOffline
     )
+    if isinstance(error, DeviceLost):
+        backoff = 0.0  # what has to be waited for is another process
     delay_s = backoff if error.retry_after_s is None else error.retry_after_s
     return Verdict(Reason(error.code, error.message, error.hint), final, delay_s)

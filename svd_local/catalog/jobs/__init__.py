@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.catalog.jobs.values import (
     STATES,
+    WORKER_LOST,
+    WORKER_LOST_HINT,
     Batch,
     Enrolment,
     Job,
@@ -21,7 +23,19 @@ from svd_local.catalog.jobs.values import (
 if TYPE_CHECKING:
     from svd_local.catalog.jobs.store import Jobs
 
-__all__ = ["STATES", "Batch", "Enrolment", "Job", "Jobs", "Lease", "NewJob", "Reason", "State"]
+__all__ = [
+    "STATES",
+    "WORKER_LOST",
+    "WORKER_LOST_HINT",
+    "Batch",
+    "Enrolment",
+    "Job",
+    "Jobs",
+    "Lease",
+    "NewJob",
+    "Reason",
+    "State",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,9 +20,10 @@ to take; on SQLite a claim holds the write lock for its moment.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, CursorResult, and_, select, update
@@ -30,7 +31,16 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
-from svd_local.catalog.jobs.values import Enrolment, Job, Lease, NewJob, Reason, State
+from svd_local.catalog.jobs.values import (
+    WORKER_LOST,
+    WORKER_LOST_HINT,
+    Enrolment,
+    Job,
+    Lease,
+    NewJob,
+    Reason,
+    State,
+)
 from svd_local.catalog.jobs.views import JobViews, counted, viewed
 from svd_local.catalog.models import JobRow
 from svd_local.catalog.stored import relative_to_root
@@ -183,14 +193,17 @@ class Jobs(JobViews):
                 token=None,
             )
 
-    def release_dead(self, worker: str, *, tries: int) -> int:
+    def release_dead(
+        self, worker: str, *, tries: int, reasons: Mapping[int, Reason] | None = None
+    ) -> int:
         """Queue again what ``worker``, which is known to be dead, was running; answers how many.
 
-        As when its leases had expired: the tries count.
+        As when its leases had expired: the tries count. ``reasons`` has what is known of its death,
+        by the jobs' ids.
         """
         with self._ready().writing() as session:
             theirs = and_(JobRow.worker == worker, JobRow.state == "running")
-            return self._requeue(session, theirs, now(session), tries)
+            return self._requeue(session, theirs, now(session), tries, reasons or {})
 
     def cancel(self, batch_id: str, ids: Collection[int] | None = None) -> int:
         """Cancel what is queued or running, all or ``ids``; answers how many.
@@ -252,9 +265,17 @@ class Jobs(JobViews):
         }
 
     def _requeue(
-        self, session: Session, which: ColumnElement[bool], moment: datetime, tries: int
+        self,
+        session: Session,
+        which: ColumnElement[bool],
+        moment: datetime,
+        tries: int,
+        reasons: Mapping[int, Reason] = MappingProxyType({}),
     ) -> int:
-        """Take the running jobs ``which`` from their workers. Their tokens stay, for ``complete_for_dead``."""
+        """Take the running jobs ``which`` from their workers. Their tokens stay, for ``complete_for_dead``.
+
+        They go last in their group: one that kills whoever takes it holds up no other.
+        """
         rows = session.scalars(
             select(JobRow).where(which, JobRow.state == "running").with_for_update(skip_locked=True)
         ).all()
@@ -263,9 +284,15 @@ class Jobs(JobViews):
             over = row.attempt >= tries
             row.state = "failed" if over else "queued"
             row.finished_at = moment if over else None
-            row.error_code = "worker-lost"
-            row.error_message = f"its worker ended without a word in try {row.attempt}"
-            row.error_hint = "If that happens again, look for what kills it: memory, most often."
+            row.not_before = moment
+            reason = reasons.get(row.id) or Reason(
+                WORKER_LOST,
+                f"its worker ended without a word in try {row.attempt}",
+                WORKER_LOST_HINT,
+            )
+            row.error_code = reason.code
+            row.error_message = reason.message
+            row.error_hint = reason.hint
         session.flush()
         return len(rows)
 

@@ -13,6 +13,10 @@ STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 """``failed`` is the dead-letter state: given up, with the reason. What failed and will be tried again
 is ``queued``."""
 
+WORKER_LOST = "worker-lost"
+"""The reason's code of a try that ended with its worker."""
+WORKER_LOST_HINT = "If that happens again, look for what kills it: memory, most often."
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:

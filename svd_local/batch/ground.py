@@ -1,0 +1,64 @@
+"""The ground a batch stands on: its jobs in the catalog, its folders, and what the dead left in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svd_local.batch.options import BatchOptions
+from svd_local.batch.plan import new_jobs, place_of
+from svd_local.batch.spec import JobSpec
+from svd_local.catalog.jobs import Enrolment
+from svd_local.errors import InvalidRequest
+from svd_local.storage import check_writable, storing, sweep
+
+if TYPE_CHECKING:
+    from svd_local.catalog import Catalog
+
+_HALF_BORN_S = 1.0
+"""Age of a staging folder without any sign of its owner that is taken for a dead one's."""
+
+
+def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> Enrolment:
+    """Make the batch's folder, and have its jobs in the catalog.
+
+    Raises:
+        InvalidRequest: the batch of that name has another output folder.
+        StorageFailed: the folder or the catalog cannot be used.
+    """
+    check_writable(options.folder, field="folder")
+    with storing(options.folder, "folder"):
+        options.folder.mkdir(parents=True, exist_ok=True)
+    return catalog.jobs.enroll(
+        options.name, new_jobs(specs), folder=options.folder, manifest=options.manifest
+    )
+
+
+def folders_of(catalog: Catalog, batch_id: str, folder: Path) -> list[Path]:
+    """Every folder in which the batch's clips are made: ``folder``, the jobs', and what is between."""
+    found = {folder.absolute()}
+    for name in catalog.jobs.folders(batch_id):
+        try:
+            place = place_of(name, folder)
+        except InvalidRequest:
+            continue  # its job will say so
+        while place not in found:
+            found.add(place)
+            place = place.parent
+    return sorted(found)
+
+
+def sweep_all(folders: Iterable[Path]) -> int:
+    """Remove what dead workers left unfinished; answers how many leftovers there were."""
+    return sum(len(sweep(folder, _HALF_BORN_S)) for folder in folders)
+
+
+def sweep_last(folders: Iterable[Path]) -> None:
+    """Sweep when nobody works any more, down to what died in the moment of its birth."""
+    folders = list(folders)
+    sweep_all(folders)
+    if any(part for folder in folders for part in folder.glob(".svd-*.part")):
+        time.sleep(_HALF_BORN_S)  # until it is known whether somebody lives in it
+        sweep_all(folders)
