@@ -28,10 +28,12 @@ _STOPS = {
     errors.CheckpointUnknown: "unavailable",
     errors.CheckpointBroken: "unavailable",
     errors.TierFailed: "failed",
+    errors.DeviceLost: "failed",
     errors.BadOutput: "failed",
     errors.MediaFailed: "failed",
     errors.StorageFailed: "failed",
     errors.DiskFull: "failed",
+    errors.LeaseLost: "failed",
     errors.Cancelled: "failed",
 }
 

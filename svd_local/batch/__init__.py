@@ -1,7 +1,17 @@
 """Batch: the clips of a manifest, validated before any is begun.
 
 ``read_manifest`` opens a list of clips, ``validate`` goes through all of it, and the ``Validation``
-hands out the good ones as ``JobSpec``; ``run_batch`` makes them. Importing this package loads no torch.
+hands out the good ones as ``JobSpec``. Importing this package loads no torch.
+
+Two calls make them, with the same arguments, events (``events``) and summary (``summary``):
+
+``batch.workers.supervise_batch``
+    by a watched process on each GPU, which is what a night wants; takes ``workers`` and ``gpus``
+    besides. Where there is no GPU, or with ``workers=0``, it is ``run_batch``.
+``batch.run.run_batch``
+    in this process, by a generator that the caller may have loaded.
+
+``batch.workers.protocol`` has the events as lines of JSON, for runners elsewhere.
 """
 
 from __future__ import annotations

@@ -105,6 +105,38 @@ class Stopping:
     cancelling: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """A worker process was started on ``gpu`` (None: the CPU); ``log`` has what it says beside events."""
+
+    worker: int
+    gpu: str | None
+    pid: int
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker process died, or gave up its GPU; its jobs were queued again.
+
+    Another takes its place in ``restart_s`` seconds; None where none does.
+    """
+
+    worker: int
+    gpu: str | None
+    why: str
+    restart_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetAside:
+    """No worker is started in this place any more: on its ``gpu`` one after the other failed."""
+
+    worker: int
+    gpu: str | None
+    why: str
+
+
 Event = (
     Begun
     | JobBegun
@@ -118,6 +150,9 @@ Event = (
     | Paused
     | Resumed
     | Stopping
+    | WorkerStarted
+    | WorkerLost
+    | WorkerSetAside
 )
 EventCallback = Callable[[Event], None]
 """Called in the thread that runs the batch, one event at a time. What it raises stops the batch."""

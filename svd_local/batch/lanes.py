@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from svd_local.batch.adoption import adopt, owner_of
+from svd_local.batch.company import Company, is_suspect
 from svd_local.batch.control import Control
 from svd_local.batch.events import (
     Event,
@@ -32,7 +34,7 @@ from svd_local.batch.plan import place_of, request_of
 from svd_local.batch.space import shortage
 from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
-from svd_local.catalog.jobs import Batch, Lease
+from svd_local.catalog.jobs import Batch, Job, Lease
 from svd_local.errors import Cancelled, DeviceLost, LeaseLost, StorageFailed
 from svd_local.generator import Delivery, VideoGenerator
 from svd_local.result import Clip, Progress
@@ -64,21 +66,19 @@ class Lanes:
     tell: Callable[[Event], None]
     buries: bool = True
     """Whether to look for dead workers; false where somebody else does who knows how they died."""
-    cautious: bool = False
-    """Whether one lane goes ahead, and the others follow only once it has made a clip: where a worker
-    died before, so that the next death tells which job it was."""
     failure: BaseException | None = field(default=None, init=False)
     """What ended a lane that should have gone on."""
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _at_work: int = field(default=0, init=False)
     _pauses: int = field(default=0, init=False)
     _told_to_wait: bool = field(default=False, init=False)
-    _proven: threading.Event = field(default_factory=threading.Event, init=False)
+    _company: Company = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._company = Company(lambda: self.control.stopping)
 
     def start(self) -> list[threading.Thread]:
         """Start them; each ends when nothing is left to do, or when that is asked for."""
-        if not self.cautious:
-            self._proven.set()
         threads = [
             threading.Thread(target=self._lane, args=(number,), name=f"batch-lane-{number}")
             for number in range(self.options.lanes)
@@ -103,25 +103,36 @@ class Lanes:
 
     def _lane(self, number: int) -> None:
         try:
-            while number > 0 and not self._proven.wait(self.options.poll_s):
-                pass
+            alone = False
             while not self.control.stopping:
                 if not self._room():
                     continue
-                lease = self._persist(self._claim)
-                if lease is not None:
-                    self._work(lease, number)
-                elif not self._wait():
-                    return
+                with self._company.alone() if alone else self._company.joined() as there:
+                    if not there:
+                        return
+                    lease = self._persist(self._claim)
+                    alone = lease is not None and not self._suits(lease.job, alone)
+                    if lease is not None and not alone:
+                        self._work(lease, number)
+                if lease is None:
+                    if not self._wait():
+                        return
+                elif alone:
+                    self._give_back(lease)
         except DeviceLost as error:
             self.failure = self.failure or error
             self.control.cancel()  # the other lanes' jobs are given back: no fault of theirs
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for the lanes
             self.failure = self.failure or error
             self.control.ask()
-        finally:
-            if number == 0:
-                self._proven.set()
+
+    def _suits(self, job: Job, alone: bool) -> bool:
+        """Whether ``job`` can be made in the company there is; one a worker died over is made alone."""
+        return alone or not is_suspect(job) or self._company.stay_alone()
+
+    def _give_back(self, lease: Lease) -> None:
+        with suppress(LeaseLost):
+            self._persist(lambda: self.catalog.jobs.release(lease))
 
     def _claim(self) -> Lease | None:
         return self.catalog.jobs.claim(
@@ -169,7 +180,6 @@ class Lanes:
             return
         self.tally.count("cached" if clip.cached else "made")
         self.tell(JobDone(job, clip))
-        self._proven.set()
 
     def _make(self, lease: Lease, pulse: Pulse, lane: int) -> Clip:
         job, jobs = lease.job, self.catalog.jobs

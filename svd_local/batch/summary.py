@@ -15,6 +15,44 @@ _BUSY = "denoise"
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    """One place for a worker process, usually a GPU, and how it fared."""
+
+    worker: int
+    gpu: str | None
+    """Its name; None: the CPU."""
+    uuid: str | None
+    clips: int
+    """Made, not found."""
+    seconds: float
+    """From its first worker's start to the end, waits between workers counted."""
+    denoising: float | None
+    """Share of them in which a clip was denoised, 0 to 1; null where none ever was."""
+    gpu_use: float | None
+    """Mean share of the time in which the GPU computed anything, 0 to 1; null where not measured."""
+    starts: int
+    """Worker processes that were started."""
+    losses: tuple[str, ...]
+    """Why each of them that did not end well ended."""
+    set_aside: str | None
+    """Why no further one was started; null where the place served to the end."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "worker": self.worker,
+            "gpu": self.gpu,
+            "uuid": self.uuid,
+            "clips": self.clips,
+            "seconds": round(self.seconds, 3),
+            "denoising": _share(self.denoising),
+            "gpu_use": _share(self.gpu_use),
+            "starts": self.starts,
+            "losses": list(self.losses),
+            "set_aside": self.set_aside,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSummary:
     """One run of a batch. ``batch`` counts all its jobs; the other numbers are this run's own."""
 
@@ -31,18 +69,21 @@ class BatchSummary:
     clips_per_hour: float | None
     """Of the made ones; null where there was none."""
     not_denoising: float | None
-    """Share of the time in which no clip was denoised, 0 to 1; null where none ever was."""
+    """Share of the time in which no clip was denoised, 0 to 1, of all workers' time where there are
+    several; null where none ever was."""
     failures: tuple[Job, ...]
     """The jobs of the batch that were given up, with their reasons."""
     stopped: bool
     """Whether it was asked to stop."""
+    workers: tuple[WorkerFigures, ...] = ()
+    """Of its worker processes; empty where it ran in this process."""
 
     @property
     def exit_status(self) -> int:
-        """0 all is done; 1 jobs were given up; 130 it was stopped before the end."""
+        """0 all is done; 1 jobs were given up, or no worker was left; 130 it was stopped before the end."""
         if self.stopped and not self.batch.finished:
             return 130
-        return 1 if self.failures else 0
+        return 1 if self.failures or not self.batch.finished else 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -56,8 +97,9 @@ class BatchSummary:
             "clips_per_hour": None
             if self.clips_per_hour is None
             else round(self.clips_per_hour, 2),
-            "not_denoising": None if self.not_denoising is None else round(self.not_denoising, 4),
+            "not_denoising": _share(self.not_denoising),
             "stopped": self.stopped,
+            "workers": [worker.to_json() for worker in self.workers],
             "failures": [job.to_json() for job in self.failures],
         }
 
@@ -87,6 +129,16 @@ class Tally:
 
     def now(self) -> float:
         return self._clock()
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self._begun
+
+    @property
+    def denoised_s(self) -> float | None:
+        """Seconds in which at least one clip was denoised; None where none ever was."""
+        with self._lock:
+            return _union(self._spans) if self._spans else None
 
     def summary(self, batch: Batch, failures: tuple[Job, ...], *, stopped: bool) -> BatchSummary:
         elapsed_s = self._clock() - self._begun
@@ -124,6 +176,10 @@ class Watch:
         if self._since is not None:
             self._tally.span(self._since, self._tally.now())
             self._since = None
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _union(spans: list[tuple[float, float]]) -> float:

@@ -1,0 +1,422 @@
+"""The supervisor: starts workers, hears what they say, buries the dead, and replaces them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from svd_local.batch.adoption import adopt
+from svd_local.batch.control import Control
+from svd_local.batch.events import (
+    Event,
+    EventCallback,
+    JobBegun,
+    JobDone,
+    JobFailed,
+    JobLost,
+    JobPostponed,
+    JobProgress,
+    JobReleased,
+    Paused,
+    Resumed,
+    Stopping,
+    Waiting,
+    WorkerLost,
+    WorkerSetAside,
+    WorkerStarted,
+)
+from svd_local.batch.liveness import Presence
+from svd_local.batch.options import BatchOptions
+from svd_local.batch.plan import place_of
+from svd_local.batch.summary import BatchSummary, Tally
+from svd_local.batch.workers.gpu_use import GpuUse
+from svd_local.batch.workers.places import Place
+from svd_local.batch.workers.process import WorkerProcess, cause_of, not_started
+from svd_local.batch.workers.protocol import (
+    CANCEL,
+    STOP,
+    Failed,
+    Hello,
+    Message,
+    Order,
+    settings_document,
+)
+from svd_local.batch.workers.seat import Seat
+from svd_local.catalog.jobs import WORKER_LOST, WORKER_LOST_HINT, Batch, Job, Reason
+from svd_local.errors import InvalidRequest, StorageFailed
+from svd_local.settings import Settings
+
+if TYPE_CHECKING:
+    from svd_local.catalog import Catalog
+
+_LOOK_UP_S = 0.2
+_LOOK_FOR_DEAD_S = 5.0
+_INVALID = 2
+_CANCELLING = 2
+_CANCEL_PATIENCE_S = 30.0
+"""What workers may take to cancel their clips before they are killed."""
+_CLOSE_PATIENCE_S = 15.0
+_CATALOG_PATIENCE_S = 600.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Dead:
+    """A worker that ended with jobs at hand, which are to be queued again."""
+
+    name: str
+    jobs: dict[int, Job]
+    why: str
+    log: Path
+
+
+class Supervisor:
+    """A batch's workers, from the first one's start to the last one's end; a context manager.
+
+    All of it runs in the calling thread; only the workers' pipes are read in threads of their own.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        batch: Batch,
+        options: BatchOptions,
+        control: Control,
+        events: EventCallback | None,
+        *,
+        places: Sequence[Place],
+        command: Sequence[str],
+        restart_s: float,
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._batch = batch
+        self._options = options
+        self._control = control
+        self._events = events
+        self._command = command
+        self._restart_s = restart_s
+        self._seats = [
+            Seat(number, place, label)
+            for number, (place, label) in enumerate(zip(places, _labels(places), strict=True))
+        ]
+        self._heard: queue.SimpleQueue[tuple[Seat, Message | None]] = queue.SimpleQueue()
+        self._presence = Presence(settings.media_dir)  # not entered: it takes no jobs
+        self._names: set[str] = set()
+        self._graves: list[_Dead] = []
+        self._deaths: Counter[int] = Counter()
+        self._tally = Tally()
+        self._failure: BaseException | None = None
+        self._told_to_wait = False
+        self._told_to_stop = 0
+        self._kill_at: float | None = None
+        self._look_for_dead_at = 0.0
+        self._catalog_gone_since: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for seat in self._seats:
+            if seat.process is not None:
+                seat.process.close(_CLOSE_PATIENCE_S)
+
+    def run(self) -> None:
+        """Until every job is over, no worker is left, or the batch was stopped and its workers ended.
+
+        Raises:
+            InvalidRequest: the workers find that the settings mean nothing.
+            StorageFailed: the catalog was out of reach for ten minutes.
+            Exception: what the events' callback raised.
+        """
+        while not all(seat.over for seat in self._seats):
+            try:
+                self._hear()
+                self._pass_on_the_wish_to_stop()
+                for seat in self._seats:
+                    self._look_after(seat)
+                self._bury()
+                if time.monotonic() >= self._look_for_dead_at:
+                    self.bury_strangers()
+                self._catalog_gone_since = None
+            except KeyboardInterrupt:
+                self._control.ask()
+            except StorageFailed as error:
+                self._bear(error)
+        self._bury()
+        if self._failure is not None:
+            raise self._failure
+
+    def summary(self, batch: Batch, failures: tuple[Job, ...], gpu_use: GpuUse) -> BatchSummary:
+        """What the run came to, with figures for each worker."""
+        uuids = [None if seat.place is None else seat.place.uuid for seat in self._seats]
+        workers = tuple(
+            seat.figures(gpu_use.mean(uuid)) for seat, uuid in zip(self._seats, uuids, strict=True)
+        )
+        seconds = sum(worker.seconds for worker in workers)
+        denoising = [w.denoising * w.seconds for w in workers if w.denoising is not None]
+        return dataclasses.replace(
+            self._tally.summary(batch, failures, stopped=self._control.stopping),
+            workers=workers,
+            not_denoising=1 - min(sum(denoising) / seconds, 1.0) if denoising else None,
+        )
+
+    def tell(self, event: Event) -> None:
+        """Tell whoever waits for the batch; once that has failed the batch is cancelled, in silence."""
+        if self._events is None or self._failure is not None:
+            return
+        try:
+            self._events(event)
+        except KeyboardInterrupt:
+            self._control.ask()
+        except BaseException as error:  # noqa: BLE001 - raised again once the workers have ended
+            self._fail(error)
+
+    def adopt(self, folder: Path) -> set[int]:
+        """Adopt what dead workers left in ``folder``; answers the ids of the jobs that are done by it."""
+        ids = set()
+        for adopted in adopt(self._catalog, self._batch.id, folder):
+            ids.add(adopted.job.id)
+            self._tally.count("adopted")
+            self.tell(JobDone(adopted.job, adopted.clip, adopted=True))
+        return ids
+
+    def bury_strangers(self) -> None:
+        """Take the jobs of workers of other supervisors, here or before, that died on this machine."""
+        self._look_for_dead_at = time.monotonic() + _LOOK_FOR_DEAD_S
+        for name in self._presence.dead():
+            if name not in self._names:
+                self._catalog.jobs.release_dead(name, tries=self._options.tries)
+
+    # What the workers say
+
+    def _hear(self) -> None:
+        """Heed what was said since the last time, or the next that is within a moment."""
+        try:
+            heard = self._heard.get(timeout=_LOOK_UP_S)
+            while True:
+                self._heed(*heard)
+                heard = self._heard.get_nowait()
+        except queue.Empty:
+            return
+
+    def _heed(self, seat: Seat, message: Message | None) -> None:
+        if isinstance(message, Hello):
+            seat.name = message.name
+            self._names.add(message.name)
+        elif isinstance(message, (JobBegun, JobProgress)):
+            if isinstance(message, JobBegun):
+                seat.begun(message)
+                self._told_to_wait = False
+            else:
+                seat.progress(message)
+            lane = seat.number * self._options.lanes + message.lane
+            self.tell(dataclasses.replace(message, lane=lane))
+        elif isinstance(message, JobDone):
+            seat.done(message)
+            self._count_done(message)
+            self.tell(message)
+        elif isinstance(message, (JobPostponed, JobFailed)):
+            seat.failed(message)
+            if isinstance(message, JobPostponed):
+                self._tally.count("postponed")
+            self.tell(message)
+        elif isinstance(message, (JobReleased, JobLost)):
+            seat.ended(message.job)
+            self.tell(message)
+        elif isinstance(message, Waiting):
+            idle = not any(seat.at_hand for seat in self._seats)
+            if idle and not self._told_to_wait:
+                self._told_to_wait = True
+                self.tell(message)
+        elif isinstance(message, Paused):
+            if not any(seat.paused for seat in self._seats):
+                self.tell(message)
+            seat.paused = True
+        elif isinstance(message, Resumed):
+            self._resumed(seat)
+        else:
+            assert message is None or isinstance(message, Failed)
+
+    def _count_done(self, event: JobDone) -> None:
+        cached = "cached" if event.clip.cached else "made"
+        self._tally.count("adopted" if event.adopted else cached)
+
+    def _resumed(self, seat: Seat) -> None:
+        if seat.paused:
+            seat.paused = False
+            if not any(other.paused for other in self._seats):
+                self.tell(Resumed())
+
+    # Starting and ending them
+
+    def _look_after(self, seat: Seat) -> None:
+        """Start the worker that is due; see to one that has ended."""
+        now = time.monotonic()
+        if seat.process is not None:
+            status = seat.process.ended()
+            if status is not None and self._heard.empty():
+                self._see_off(seat, seat.process, status, now)
+            elif self._kill_at is not None and now > self._kill_at:
+                seat.process.kill()
+        elif seat.due is not None and self._control.stopping:
+            seat.due = None
+        elif seat.due is not None and now >= seat.due:
+            self._start(seat, now)
+
+    def _start(self, seat: Seat, now: float) -> None:
+        order = Order(
+            settings_document(self._settings),
+            self._batch.id,
+            self._options,
+            gpu=seat.place is not None,
+        )
+        on_cpu = seat.place is None and len(self._seats) > 1
+        log = self._log_of(seat)
+        try:
+            process = WorkerProcess(
+                self._command,
+                order,
+                place=seat.place,
+                threads=max(1, (os.cpu_count() or 1) // len(self._seats)) if on_cpu else None,
+                log=log,
+                hear=lambda message: self._heard.put((seat, message)),
+            )
+        except (StorageFailed, OSError) as error:
+            seat.due = None
+            self._replace(seat, not_started(error), now)
+            return
+        seat.started(process)
+        self.tell(WorkerStarted(seat.number, seat.label, process.pid, log))
+
+    def _see_off(self, seat: Seat, process: WorkerProcess, status: int, now: float) -> None:
+        """A worker has ended: well, or not."""
+        over = self._catalog.jobs.outlook(self._batch.id).over or self._control.stopping
+        why = cause_of(status, process.failed)
+        process.close(0.0)
+        self._resumed(seat)
+        if status == 0 and over:
+            seat.cleared()
+            return
+        if status == _INVALID and process.failed is not None:
+            said = process.failed
+            self._fail(InvalidRequest(said.message, hint=said.hint, field=said.field))
+        name = seat.name
+        self._replace(seat, why, now, over)
+        jobs = seat.cleared()
+        if name is not None:
+            self._deaths.update(jobs.keys())
+            self._graves.append(_Dead(name, jobs, why, self._log_of(seat)))
+
+    def _replace(self, seat: Seat, why: str, now: float, over: bool = False) -> None:
+        """A worker failed, or could not be started: have another, or set its place aside."""
+        wait_s = seat.lost(why, self._restart_s, now)
+        if over:
+            seat.due = wait_s = None
+        self.tell(WorkerLost(seat.number, seat.label, why, wait_s))
+        if seat.set_aside is not None:
+            self.tell(WorkerSetAside(seat.number, seat.label, seat.set_aside))
+
+    def _log_of(self, seat: Seat) -> Path:
+        folder = self._settings.media_dir.absolute() / "logs"
+        return folder / f"{self._batch.id}-worker-{seat.number}.log"
+
+    # The dead's jobs
+
+    def _bury(self) -> None:
+        """Queue again what the dead had at hand, or say what else has become of it."""
+        while self._graves:
+            dead = self._graves[0]
+            adopted = self._adopt_from(dead)
+            reasons = {id_: self._reason(dead, id_) for id_ in dead.jobs}
+            tries = self._options.tries
+            self._catalog.jobs.release_dead(dead.name, tries=tries, reasons=reasons)
+            now = [self._catalog.jobs.job(id_) for id_ in dead.jobs]
+            self._graves.pop(0)
+            for job in now:
+                if job.id not in adopted:
+                    self._tell_what_became_of(job, reasons[job.id], dead.name)
+
+    def _adopt_from(self, dead: _Dead) -> set[int]:
+        """A clip that was published a moment before its worker's death is as good as any."""
+        ids: set[int] = set()
+        for name in {job.folder for job in dead.jobs.values()}:
+            with suppress(InvalidRequest):  # its job will say so
+                folder = place_of(name, self._options.folder)
+                if folder.is_dir():
+                    ids |= self.adopt(folder)
+        return ids
+
+    def _reason(self, dead: _Dead, job_id: int) -> Reason:
+        times = self._deaths[job_id]
+        often = "" if times == 1 else f" {times} times, the last time"
+        return Reason(
+            WORKER_LOST,
+            f"its worker died{often}: {dead.why}",
+            f"{WORKER_LOST_HINT} {dead.log} has what it said last.",
+        )
+
+    def _tell_what_became_of(self, job: Job, reason: Reason, worker: str) -> None:
+        if job.state == "queued":
+            self._tally.count("postponed")
+            self.tell(JobPostponed(job, reason))
+        elif job.state == "failed":
+            self.tell(JobFailed(job, reason))
+        elif job.state == "done" and job.worker == worker and job.clip_id is not None:
+            done = JobDone(job, self._catalog.get(job.clip_id).to_clip())
+            self._count_done(done)  # it died with the news on its lips
+            self.tell(done)
+        elif job.state != "done":
+            self.tell(JobLost(job))
+
+    # Stopping, and what goes wrong
+
+    def _pass_on_the_wish_to_stop(self) -> None:
+        wish = _CANCELLING if self._control.cancelling else int(self._control.stopping)
+        if wish > self._told_to_stop:
+            self._told_to_stop = wish
+            self.tell(Stopping(cancelling=wish == _CANCELLING))
+            if wish == _CANCELLING:
+                self._kill_at = time.monotonic() + _CANCEL_PATIENCE_S
+        for seat in self._seats:
+            if seat.process is not None and seat.told < wish:
+                seat.process.say(CANCEL if wish == _CANCELLING else STOP)
+                seat.told = wish
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._control.cancel()
+
+    def _bear(self, error: StorageFailed) -> None:
+        """The catalog cannot be used: workers say so and wait; so do we, but not for ever."""
+        now = time.monotonic()
+        if self._catalog_gone_since is None:
+            self._catalog_gone_since = now
+        if now - self._catalog_gone_since > _CATALOG_PATIENCE_S or self._control.cancelling:
+            raise error
+
+
+def _labels(places: Sequence[Place]) -> list[str | None]:
+    """The GPUs' names, numbered where there are several of one name."""
+    names = Counter(place.name for place in places if place is not None)
+    return [
+        None
+        if place is None
+        else place.name
+        if names[place.name] == 1
+        else f"{place.name} ({number})"
+        for number, place in enumerate(places)
+    ]
