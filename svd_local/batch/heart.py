@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from svd_local.errors import LeaseLost, StorageFailed
 if TYPE_CHECKING:
     from svd_local.catalog.jobs import Jobs
 
+_LOG = logging.getLogger(__name__)
 _BEATS_A_LEASE = 4
 
 
@@ -76,3 +78,6 @@ class Heart:
                     pulse.lost = True
                 except StorageFailed:
                     continue
+                except Exception:  # noqa: BLE001 - told, and tried again with the next beat
+                    # Whatever it was: a heart that stops would lose every lease without a word.
+                    _LOG.exception("a lease could not be renewed")

@@ -75,7 +75,7 @@ class Lanes:
     _company: Company = field(init=False)
 
     def __post_init__(self) -> None:
-        self._company = Company(lambda: self.control.stopping)
+        self._company = Company(self._leaving)
 
     def start(self) -> list[threading.Thread]:
         """Start them; each ends when nothing is left to do, or when that is asked for."""
@@ -111,6 +111,9 @@ class Lanes:
                     if not there:
                         return
                     lease = self._persist(self._claim)
+                    if lease is not None and self._leaving():
+                        self._give_back(lease)  # it was asked while we waited for the catalog
+                        return
                     alone = lease is not None and not self._suits(lease.job, alone)
                     if lease is not None and not alone:
                         self._work(lease, number)
@@ -125,6 +128,9 @@ class Lanes:
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for the lanes
             self.failure = self.failure or error
             self.control.ask()
+
+    def _leaving(self) -> bool:
+        return self.control.stopping
 
     def _suits(self, job: Job, alone: bool) -> bool:
         """Whether ``job`` can be made in the company there is; one a worker died over is made alone."""

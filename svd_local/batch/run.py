@@ -78,6 +78,8 @@ def run_batch(
         _wait(lanes.start(), told, events, control)
         if lanes.failure is not None:
             raise lanes.failure
+        for folder in folders:
+            lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
         sweep_last(folders)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         return tally.summary(catalog.jobs.batch(batch.name), failures, stopped=control.stopping)

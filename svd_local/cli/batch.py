@@ -103,6 +103,19 @@ def run(
     tries: Annotated[
         int, typer.Option("--tries", help="How often a clip is tried before it is given up.")
     ] = 3,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            help="Worker processes; one for each GPU where not given, none where there is no GPU.",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option("--gpus", help="Only these, as 0,2.", metavar="N,...", show_default=False),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html, .csv and .json.")
     ] = True,
@@ -144,7 +157,8 @@ def run(
 
         called = batch_name(opened.path, found.out) if name is None else name
         options = BatchOptions(called, found.out, opened.path.absolute(), lanes=lanes, tries=tries)
-        ended = make(found, settings, options, report=report)
+        chosen = None if gpus is None else [one.strip() for one in gpus.split(",")]
+        ended = make(found, settings, options, workers=workers, gpus=chosen, report=report)
     ended.tell(json_output)
 
 

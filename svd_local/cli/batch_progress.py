@@ -23,6 +23,8 @@ from svd_local.batch.events import (
     Resumed,
     Stopping,
     Waiting,
+    WorkerLost,
+    WorkerSetAside,
 )
 from svd_local.cli._shared import printable, say
 from svd_local.cli.progress import stage_text
@@ -174,6 +176,11 @@ def _passing(event: Event) -> str | None:
         if event.cancelling:
             return "cancelling the clips at hand"
         return "finishing the clips at hand; Ctrl-C again cancels them"
+    if isinstance(event, WorkerLost):
+        again = "" if event.restart_s is None else f"; another begins in {event.restart_s:.0f} s"
+        return f"worker {event.worker} is lost: {event.why}{again}"
+    if isinstance(event, WorkerSetAside):
+        return f"worker {event.worker} is set aside: {event.why}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,16 @@ class Ending:
 
     def _trouble(self) -> SvdLocalError | None:
         summary, name = self.summary, self.summary.batch.name
+        if summary.exit_status == 0:
+            return None
         if summary.exit_status == Cancelled.exit_status:
             return Cancelled("stopped before the end", hint="The same command goes on.")
         if not summary.failures:
-            return None
+            return JobsFailed(
+                "no worker is left, and not all clips are made",
+                hint="Every worker failed again and again; their logs are in the media root. What is "
+                "left waits for the same command.",
+            )
         return JobsFailed(
             f"{len(summary.failures):,} of {summary.batch.total:,} clips were given up",
             hint=f"svd-local batch status {name} says why, svd-local batch retry {name} tries again.",
@@ -73,17 +80,34 @@ class Ending:
 
 
 def make(
-    found: Validation, settings: Settings, options: BatchOptions, *, report: bool = True
+    found: Validation,
+    settings: Settings,
+    options: BatchOptions,
+    *,
+    workers: int | None = None,
+    gpus: Sequence[str] | None = None,
+    report: bool = True,
 ) -> Ending:
     """Make every good clip of a validated manifest.
 
+    Args:
+        found: the manifest, found sound.
+        settings: the machine's.
+        options: how the batch is run.
+        workers: how many processes, and ``gpus`` on which; see ``supervise_batch``.
+        gpus: by number or UUID.
+        report: whether one is written at the end.
+
     Raises:
+        InvalidRequest: there are no such GPUs.
         StorageFailed: the folder or the catalog cannot be used.
     """
-    from svd_local.batch import run_batch
+    from svd_local.batch.workers import supervise_batch
 
     with batch_display() as hear:
-        summary = run_batch(settings, found.specs(), options, hear)
+        summary = supervise_batch(
+            settings, found.specs(), options, hear, workers=workers, gpus=gpus
+        )
     written = _report(settings, summary) if report else None
     return Ending(summary, written, len(found.bad_rows))
 

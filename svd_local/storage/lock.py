@@ -31,6 +31,10 @@ else:
             if error.errno in _UNSUPPORTED:
                 return None
             raise
+        if os.fstat(handle).st_nlink == 0:
+            # Swept between the opening and the locking: this lock would be seen by nobody.
+            os.close(handle)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return handle
 
 

@@ -85,8 +85,10 @@ class Staging:
                 )
                 try:
                     self._lock = Lock(self._part / LOCK)
-                except FileNotFoundError:
-                    continue  # we were stopped for so long that it was swept as a dead one's
+                except (FileNotFoundError, BlockingIOError):
+                    # Somebody took it for a dead one's, and looks at it or has swept it.
+                    shutil.rmtree(self._part, ignore_errors=True)
+                    continue
                 except BaseException:
                     shutil.rmtree(self._part, ignore_errors=True)
                     raise

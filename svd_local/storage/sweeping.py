@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -78,7 +79,7 @@ def orphans(folder: Path) -> Iterator[Orphan]:
         StorageFailed: the folder cannot be read.
     """
     for part in _parts(folder):
-        with _dead(part, 0.0) as age:
+        with _dead(part, math.inf) as age:  # one that was never held has nothing to tell
             record = None if age is None else _record(part)
             if record is None:
                 continue

@@ -292,6 +292,20 @@ def test_a_dead_workers_clip_counts_until_somebody_else_has_the_job(
         complete(second)
 
 
+def test_a_clip_of_the_last_try_counts_though_the_job_was_given_up(
+    catalog, enroll, jobs, claim, root
+):
+    batch = enroll([new(0)]).batch
+    lease = claim(batch, "dead")
+    jobs.release_dead("dead", tries=1)
+    assert jobs.job(lease.job.id).state == "failed"
+    with catalog._ready().writing() as session:
+        jobs.complete_for_dead(
+            session, lease.job.id, lease.token, clip_id="01", path=root / "x.mp4"
+        )
+    assert jobs.job(lease.job.id).state == "done"
+
+
 def test_cancelling_reaches_who_runs_it(enroll, jobs, claim):
     batch = enroll([new(0), new(1), new(2)]).batch
     lease = claim(batch)

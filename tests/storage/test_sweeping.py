@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from svd_local.storage import Staging, sweep
+import pytest
+
+from svd_local.storage import Lock, Staging, orphans, sweep
 
 HOLD = """
 import sys; from pathlib import Path; from svd_local.storage import Staging
@@ -68,3 +71,44 @@ def test_a_reservation_still_looking_for_a_name_takes_no_other_clip_with_it(tmp_
 
 def test_no_folder_is_clean(tmp_path):
     assert sweep(tmp_path / "missing") == []
+
+
+def test_a_staging_that_somebody_looks_at_in_the_moment_of_its_birth_begins_again(
+    tmp_path, monkeypatch
+):
+    """Who sweeps, or looks for orphans, holds the lock of a folder that is new for a moment."""
+    looked_at = []
+
+    class Contested(Lock):
+        def __init__(self, path):
+            if len(looked_at) < 2:
+                looked_at.append(path)
+                raise (BlockingIOError, FileNotFoundError)[len(looked_at) - 1]
+            super().__init__(path)
+
+    monkeypatch.setattr("svd_local.storage.staging.Lock", Contested)
+    with Staging(tmp_path) as staging:
+        staging.write(".mp4", b"video")
+        assert staging.folder not in {path.parent for path in looked_at}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_for_orphans_leaves_a_newborn_alone(tmp_path):
+    newborn = tmp_path / ".svd-newborn.part"
+    newborn.mkdir()
+    assert list(orphans(tmp_path)) == []
+    assert list(newborn.iterdir()) == []
+
+
+def test_a_lock_on_a_file_that_was_swept_is_none(tmp_path, monkeypatch):
+    """Another process may delete the file between its opening and its locking."""
+    flock = fcntl.flock
+
+    def late(handle, how):
+        path.unlink(missing_ok=True)
+        flock(handle, how)
+
+    path = tmp_path / "lock"
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileNotFoundError):
+        Lock(path)

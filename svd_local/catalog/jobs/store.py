@@ -142,13 +142,16 @@ class Jobs(JobViews):
     ) -> None:
         """``complete`` on behalf of a worker that died after publishing its file.
 
-        Its lease may have expired meanwhile, as long as nobody has claimed the job since.
+        Its lease may have expired meanwhile, or the job been given up over that death, as long as
+        nobody has claimed it since.
 
         Raises:
             LeaseLost: somebody has, or it was cancelled.
         """
         mine = and_(
-            JobRow.id == job_id, JobRow.token == token, JobRow.state.in_(("running", "queued"))
+            JobRow.id == job_id,
+            JobRow.token == token,
+            JobRow.state.in_(("running", "queued", "failed")),
         )
         _update_one(session, mine, job_id, self._done(session, clip_id, path, cached=False))
 
