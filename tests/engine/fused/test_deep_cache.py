@@ -17,6 +17,7 @@ from svd_local.engine.fused.unet import ClipConstants, FusedUNet
 from svd_local.engine.values import Caching
 
 FRAMES, SIZE, STEPS = 3, (9, 7), 5
+STREAMED = {"streamed": True}
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +139,17 @@ def test_only_the_shallow_layers_run(
         {"one_by_one": True},
         {"passes": Passes(3_000)},
         {"passes": Passes(3_000), "one_by_one": True, "skips": HostSkips},
+        STREAMED,
     ],
-    ids=["halves", "pieces", "host"],
+    ids=["halves", "pieces", "host", "streamed"],
 )
 def test_every_way_of_running_keeps_the_same_features(
     unet: FusedUNet, clip: ClipConstants, distance: Any, depth: int, way: dict[str, Any]
 ) -> None:
     caching = Caching(interval=3, depth=depth)
     plain = predictions(unet, clip, caching)
-    other = predictions(dataclasses.replace(unet, **way), clip, caching)
+    run = unet.streamed("cpu") if way == STREAMED else dataclasses.replace(unet, **way)
+    other = predictions(run, clip, caching)
     assert max(distance(a, b) for a, b in zip(other, plain, strict=True)) <= 5e-6
 
 
