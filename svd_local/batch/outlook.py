@@ -17,7 +17,8 @@ from svd_local.tiers.standard import standard_tiers
 _LAST_RESORT = "placeholder"
 _MATTERS = (
     *("tier", "checkpoint", "engine", "device", "frames", "fps", "duration", "steps", "guidance"),
-    *("size", "resolution", "quality", "speed", "vram_budget", "allow_approximate", "no_remote"),
+    *("size", "resolution", "quality", "speed", "cache_interval", "cache_depth", "vram_budget"),
+    *("allow_approximate", "no_remote"),
 )
 """Fields that decide who makes a clip and what it takes."""
 _COARSE = ("tier", "checkpoint", "engine", "device", "speed", "vram_budget", "no_remote")
