@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -131,12 +131,15 @@ def _changed(batch: Batch, count: int, what: str, json_output: bool) -> None:
         emit({"success": True, "batch": batch.name, "clips": count, "state": what})
         return
     tell(f"{count:,} {'clip' if count == 1 else 'clips'} {what}")
-    if count and what == "queued" and batch.manifest:
-        tell(printable(f"svd-local batch {batch.manifest} goes on with them"))
+    if count and what == "queued":
+        # Its options are part of what a clip is: another command would make others.
+        tell("the batch's own command, with the same options as before, goes on with them")
 
 
 def _line(batch: Batch) -> str:
-    parts: list[Any] = [f"{count:,} {state}" for state, count in batch.counts.items() if count]
+    from svd_local.catalog.jobs import STATES
+
+    parts = [f"{batch.counts[state]:,} {state}" for state in STATES if batch.counts.get(state)]
     when = batch.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
     return printable(f"{batch.name}  {when}  {', '.join(parts) or 'no clips'}")
 

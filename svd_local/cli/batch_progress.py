@@ -51,7 +51,6 @@ def batch_display() -> Iterator[EventCallback]:
         MofNCompleteColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.progress import Progress as Bars
 
@@ -61,7 +60,6 @@ def batch_display() -> Iterator[EventCallback]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
         console=console,
         transient=True,
     )
@@ -119,10 +117,22 @@ class _Told:
         self.over = done + failed
         before = f", {done} of them done before" if done else ""
         before += f", {failed} given up before" if failed else ""
-        return f"batch {batch.name}: {self.total} clips{before}"
+        told = f"batch {batch.name}: {self.total} {'clip' if self.total == 1 else 'clips'}{before}"
+        if event.enrolment.cancelled and event.enrolment.added:
+            told += (
+                f"; {event.enrolment.cancelled} that waited are cancelled and "
+                f"{event.enrolment.added} are new: the manifest or the options have changed"
+            )
+        return told
 
     def _place(self) -> str:
         return f"[{self.over}/{self.total}]"
+
+    def _left(self, each: float) -> str:
+        """Time that the rest would take at ``each`` seconds a clip."""
+        seconds = round(each * max(0, self.total - self.over))
+        hours, minutes = divmod(seconds // 60, 60)
+        return f"{hours}:{minutes:02d}:{seconds % 60:02d}"
 
 
 class _Drawn(_Told):
@@ -149,7 +159,7 @@ class _Drawn(_Told):
             )
         else:
             each, failed = self.seconds_each, self.failed
-            text = "clips" if each is None else f"clips, {each:.1f} s each"
+            text = "clips" if each is None else f"clips, {each:.1f} s each, {self._left(each)} left"
             text += f", {failed} failed" if failed else ""
             self._bars.update(
                 self._whole, description=text, completed=self.over, total=self.total or None

@@ -29,7 +29,7 @@ def show(
         settings = load_settings()
         with Catalog(settings.database_url, settings.media_dir) as catalog:
             batch = catalog.jobs.batch(name)
-            files = write_report(catalog, batch, folder, sheets=sheets, progress=_progress())
+            files = write_report(catalog, batch, folder, sheets=sheets, progress=report_progress())
         if json_output:
             emit({"success": True, "batch": batch.to_json(), "report": files.to_json()})
         else:
@@ -59,7 +59,7 @@ def summary(files: ReportFiles) -> list[str]:
     return [*lines, f"report: {printable(str(files.html))}"]
 
 
-def _progress() -> Callable[[int, int], None] | None:
+def report_progress() -> Callable[[int, int], None] | None:
     """Says on a terminal how far it is; elsewhere nothing."""
     if not sys.stderr.isatty():
         return None

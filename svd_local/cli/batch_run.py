@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Ending:
             say(trouble.hint)
 
     def _trouble(self) -> SvdLocalError | None:
-        summary, name = self.summary, self.summary.batch.name
+        summary, name = self.summary, shlex.quote(self.summary.batch.name)
         if summary.exit_status == 0:
             return None
         if summary.exit_status == Cancelled.exit_status:
@@ -103,22 +104,29 @@ def make(
         StorageFailed: the folder or the catalog cannot be used.
     """
     from svd_local.batch.workers import supervise_batch
+    from svd_local.storage import check_writable
 
+    check_writable(options.folder, field="out")  # before even a catalog is made
     with batch_display() as hear:
         summary = supervise_batch(
             settings, found.specs(), options, hear, workers=workers, gpus=gpus
         )
-    written = _report(settings, summary) if report else None
+    # Who has asked for the prompt twice does not wait for strips of frames.
+    written = _report(settings, summary, sheets=not summary.stopped) if report else None
     return Ending(summary, written, len(found.bad_rows))
 
 
-def _report(settings: Settings, summary: BatchSummary) -> ReportFiles | None:
+def _report(settings: Settings, summary: BatchSummary, *, sheets: bool) -> ReportFiles | None:
     from svd_local.batch.report import write_report
     from svd_local.catalog import Catalog
+    from svd_local.cli.batch_report import report_progress
 
     try:
         with Catalog(settings.database_url, settings.media_dir) as catalog:
-            return write_report(catalog, summary.batch)
+            return write_report(catalog, summary.batch, sheets=sheets, progress=report_progress())
     except SvdLocalError as error:
         say(f"svd-local: there is no report: {error.message}. {error.hint}")
-        return None
+    except KeyboardInterrupt:
+        name = shlex.quote(summary.batch.name)
+        say(f"svd-local: the report was broken off; svd-local batch report {name} writes it")
+    return None

@@ -99,6 +99,19 @@ def test_a_batch_is_made_reported_and_not_made_again(svd: Svd) -> None:
     assert [one["counts"]["done"] for one in document["batches"]] == [3]
 
 
+def test_other_options_make_other_clips_which_is_said(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(1)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_FAILURES", "failed")
+    assert run([*batch("--no-report", "--tries", "1")]) == 1
+    monkeypatch.delenv("SVD_LOCAL_FAKE_FAILURES")
+    assert run(["batch", "retry", "m"]) == 0
+    assert "with the same options" in capfd.readouterr().out
+    assert run([*batch("--no-report", "--seed", "5")]) == 0
+    assert "1 that waited are cancelled and 1 are new" in capfd.readouterr().err
+
+
 def test_it_tells_each_clip_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:
     manifest(2)
     assert run([*batch("--no-report")]) == 0
@@ -182,6 +195,7 @@ def test_an_empty_manifest_and_a_folder_that_is_a_file(svd: Svd) -> None:
     Path("out").write_text("")
     status, document = svd(*batch())
     assert (status, document["error"]["code"]) == (1, "storage-failed")
+    assert not Path("media").exists()
 
 
 def test_killed_in_the_middle_it_goes_on(svd: Svd, monkeypatch: pytest.MonkeyPatch) -> None:
