@@ -1,150 +1,435 @@
-"""The loop on one machine: what it tells, what it leaves, and what it takes over from the dead."""
-
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import batches
 
-from svd_local.batch import BatchOptions, JobSpec, run_batch
+from svd_local.batch import events
 from svd_local.batch.control import Control
-from svd_local.batch.events import Event, JobBegun, JobDone, JobFailed, JobPostponed, JobProgress
+from svd_local.batch.events import Event
+from svd_local.batch.run import run_batch
+from svd_local.batch.summary import BatchSummary
 from svd_local.catalog import Catalog
-from svd_local.errors import Cancelled
-from svd_local.media.probe import probe
-from svd_local.settings import Settings
-
-POINTS = ("publishing", "poster", "video", "row")
-STORY = Path(__file__).with_name("story_killed.py")
+from svd_local.errors import InvalidRequest, StorageFailed
+from svd_local.generator import VideoGenerator
+from svd_local.tiers.base import Frames, Job
+from svd_local.tiers.fake import FakeTier
 
 
-def specs(count: int, **fields: Any) -> list[JobSpec]:
-    return [
-        JobSpec(
-            n + 1, n, f"{n:064x}", {"prompt": f"clip {n}", "tier": "fake", **fields}, None, None
-        )
-        for n in range(count)
-    ]
+class Tier(FakeTier):
+    """The fake tier; ``before`` is called with every clip that is really made, and may raise."""
+
+    def __init__(self, failures: str = "", seconds: float = 0.0) -> None:
+        super().__init__(enabled=True, seconds=seconds, failures=failures)
+        self.before: Callable[[Job], None] = lambda job: None
+        self.made: list[str | None] = []
+
+    def generate(self, job: Job) -> Frames:
+        self.before(job)
+        self.made.append(job.request.prompt)
+        return super().generate(job)
+
+
+class Night:
+    """One batch on one tier, run as often as wanted, and what was told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tier = Tier()
+        self.control = Control()
+        self.told: list[Event] = []
+        self.on: Callable[[Event], None] = lambda event: None
+
+    def run(
+        self, specs: Any, machine: dict[str, Any] | None = None, **options: Any
+    ) -> BatchSummary:
+        def tell(event: Event) -> None:
+            self.told.append(event)
+            self.on(event)
+
+        settings = batches.settings(self.root, **(machine or {}))
+        with VideoGenerator(settings, tiers=[self.tier]) as generator:
+            return run_batch(
+                settings,
+                specs,
+                batches.options(self.root, **options),
+                tell,
+                control=self.control,
+                generator=generator,
+            )
+
+    def kinds(self) -> Counter[str]:
+        return Counter(type(event).__name__ for event in self.told)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.told if isinstance(event, kind)]
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Settings:
-    return Settings(
-        _env_file=None, media_dir=tmp_path / "media", enable_fake_tier=True, models_dir=tmp_path
-    )
+def night(tmp_path: Path) -> Night:
+    return Night(tmp_path)
 
 
-def options(tmp_path: Path, **changes: Any) -> BatchOptions:
-    given: dict[str, Any] = {"backoff_s": 0.0, "poll_s": 0.05, **changes}
-    return BatchOptions("night", tmp_path / "out", **given)
+def test_every_job_is_made_once_under_its_name_and_told(night: Night) -> None:
+    specs = [batches.spec(number) for number in range(4)]
+    summary = night.run(specs)
+    assert batches.faults(night.root, specs) == []
+    assert (summary.made, summary.cached, summary.exit_status) == (4, 0, 0)
+    assert summary.batch.counts == {"done": 4}
+    assert sorted(filter(None, night.tier.made)) == [f"lesson {n}" for n in range(4)]
+    kinds = night.kinds()
+    assert (kinds["Begun"], kinds["JobBegun"], kinds["JobDone"]) == (1, 4, 4)
+    assert kinds["JobProgress"] > 8
+    assert summary.clips_per_hour is not None
+    document = summary.to_json()
+    assert document["success"] is True
+    assert document["batch"]["counts"]["done"] == 4
 
 
-def clips(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "out").glob("*.mp4"))
+def test_the_same_again_makes_nothing(night: Night) -> None:
+    specs = [batches.spec(number) for number in range(2)]
+    night.run(specs)
+    summary = night.run(specs)
+    assert (summary.made, summary.clips_per_hour, summary.not_denoising) == (0, None, None)
+    assert len(night.tier.made) == 2
+    assert batches.faults(night.root, specs) == []
 
 
-def test_every_job_is_done_once_and_told_of(tmp_path: Path, machine: Settings) -> None:
-    told: list[Event] = []
-    summary = run_batch(machine, specs(3), options(tmp_path), told.append)
-    assert (summary.made, summary.exit_status, summary.batch.counts) == (3, 0, {"done": 3})
-    assert len([event for event in told if isinstance(event, JobDone)]) == 3
-    assert {event.lane for event in told if isinstance(event, JobBegun)} <= {0, 1}
-    assert len(clips(tmp_path)) == 3
-    with Catalog(None, machine.media_dir) as catalog:
-        rows = {clip.id for clip in catalog.clips()}
-        assert {job.clip_id for job in catalog.jobs.jobs(summary.batch.id)} == rows
-
-
-def test_a_job_keeps_the_seed_that_was_drawn_for_it(tmp_path: Path, machine: Settings) -> None:
-    run_batch(machine, specs(1), options(tmp_path))
-    with Catalog(None, machine.media_dir) as catalog:
+def test_a_seed_is_drawn_once_and_every_try_makes_the_same_clip(night: Night) -> None:
+    seeds = []
+    night.tier = Tier("failed")
+    night.tier.before = lambda job: seeds.append(job.plan.parameters["seed"])
+    night.run([batches.spec(0, fields={"seed": None})])
+    assert len(seeds) == 2
+    assert seeds[0] == seeds[1]
+    with Catalog(None, night.root / "media") as catalog:
         (clip,) = catalog.clips()
-        (job,) = catalog.jobs.jobs(catalog.jobs.batch("night").id)
-        assert clip.request["seed"] == job.fields["seed"]
+        assert clip.request["seed"] == seeds[0]
+
+
+def test_what_the_catalog_has_is_linked_and_not_made(night: Night) -> None:
+    night.run([batches.spec(0)])
+    same = {"key": "f" * 64, "index": 1, "folder": "again", "name": "other"}
+    specs = [batches.spec(0), batches.spec(0, **same)]
+    summary = night.run(specs)
+    assert (summary.made, summary.cached) == (0, 1)
+    first, second = (night.root / "out" / name for name in ("lesson 0.mp4", "again/other.mp4"))
+    assert second.samefile(first)
+    anew = [*specs, batches.spec(0, key="e" * 64, index=2, name="anew", fields={"no_cache": True})]
+    assert night.run(anew).made == 1
+    assert not (night.root / "out" / "anew.mp4").samefile(first)
+
+
+def test_two_jobs_of_one_name_get_a_number(night: Night) -> None:
+    night.run([batches.spec(n, name="same", folder=None) for n in range(3)], lanes=3)
+    videos = sorted(path.name for path in (night.root / "out").glob("*.mp4"))
+    assert videos == ["same.mp4", "same_2.mp4", "same_3.mp4"]
+
+
+def test_without_a_name_files_have_the_usual_ones(night: Night) -> None:
+    night.run([batches.spec(0, name=None, folder=None)])
+    (video,) = (night.root / "out").glob("*.mp4")
+    assert video.name.startswith("synthetic_video_2")
+
+
+def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(night: Night) -> None:
+    night.tier = Tier("failed*3,ok")
+    specs = [batches.spec(0), batches.spec(1)]
+    summary = night.run(specs, lanes=1, tries=2)
+    assert summary.exit_status == 1
+    assert (summary.postponed, summary.made) == (2, 1)
+    assert summary.batch.counts == {"failed": 1, "done": 1}
+    (failed,) = summary.failures
+    assert failed.reason is not None
+    assert (failed.reason.code, failed.attempt) == ("tier-failed", 2)
+    assert summary.to_json()["failures"][0]["reason"]["message"] == "the fake tier was told to fail"
+
+
+def test_a_busy_tier_is_waited_for_as_long_as_it_says(night: Night) -> None:
+    def busy(job: Job) -> None:
+        from svd_local.errors import TierBusy
+
+        if not moments:
+            moments.append(time.monotonic())
+            raise TierBusy("not now", retry_after_s=0.6)
+        moments.append(time.monotonic())
+
+    moments: list[float] = []
+    night.tier.before = busy
+    specs = [batches.spec(0)]
+    summary = night.run(specs)
+    assert batches.faults(night.root, specs) == []  # no placeholder either
+    assert (summary.made, summary.postponed) == (1, 1)
+    assert moments[1] - moments[0] >= 0.6
+    (postponed,) = night.of(events.JobPostponed)
+    assert postponed.reason.code == "tier-busy"
+    assert len(night.of(events.Waiting)) == 1
 
 
 @pytest.mark.parametrize(
-    ("script", "postponed", "failed", "status"),
-    [("failed*2,ok", 2, 0, 0), ("failed*3", 2, 1, 1)],
+    ("change", "field"),
+    [
+        ({"fields": {"frames": 1}}, "frames"),
+        ({"fields": {"image": "/nowhere/picture.png", "prompt": None}}, "image"),
+        ({"fields": {"nonsense": 1}}, "nonsense"),
+        ({"fields": {"tier": "placeholder"}}, "tier"),
+        ({"folder": "../out of it"}, "folder"),
+        ({"folder": "/etc"}, "folder"),
+        ({"name": "a/b"}, "a/b"),
+        ({"name": ".hidden"}, "hidden"),
+    ],
 )
-def test_a_failing_job_is_tried_three_times(
-    tmp_path: Path, machine: Settings, script: str, postponed: int, failed: int, status: int
+def test_bad_input_is_given_up_at_once_and_the_rest_is_made(
+    night: Night, change: dict[str, Any], field: str
 ) -> None:
-    told: list[Event] = []
-    broken = machine.model_copy(update={"fake_failures": script})
-    summary = run_batch(broken, specs(1), options(tmp_path), told.append)
-    assert len([event for event in told if isinstance(event, JobPostponed)]) == postponed
-    assert len([event for event in told if isinstance(event, JobFailed)]) == failed
-    assert (summary.exit_status, len(summary.failures)) == (status, failed)
+    summary = night.run([batches.spec(0, **change), batches.spec(1)])
+    assert summary.batch.counts == {"failed": 1, "done": 1}
+    (failed,) = summary.failures
+    assert failed.reason is not None
+    assert (failed.row, failed.attempt) == (2, 1)
+    assert field in failed.reason.message or field in failed.reason.hint
+    assert len(list(night.root.rglob("*.mp4"))) == 1
 
 
-def test_what_means_nothing_is_given_up_at_once(tmp_path: Path, machine: Settings) -> None:
-    told: list[Event] = []
-    summary = run_batch(
-        machine, specs(1, speed="fp8", tier="local"), options(tmp_path), told.append
-    )
-    assert not [event for event in told if isinstance(event, JobPostponed)]
-    assert summary.failures[0].attempt == 1
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(night: Night) -> None:
+    (night.root / "elsewhere").mkdir()
+    (night.root / "out").mkdir()
+    (night.root / "out" / "link").symlink_to(night.root / "elsewhere")
+    summary = night.run([batches.spec(0, folder="link")])
+    assert summary.batch.counts == {"failed": 1}
+    assert list((night.root / "elsewhere").iterdir()) == []
 
 
-def test_a_listener_that_raises_stops_it_and_gives_the_jobs_back(
-    tmp_path: Path, machine: Settings
-) -> None:
-    slow = machine.model_copy(update={"fake_seconds": 30.0})
+def test_a_bug_is_a_reason_too(night: Night) -> None:
+    def bug(job: Job) -> None:
+        raise ZeroDivisionError("by nothing")
 
-    def hear(event: Event) -> None:
-        if isinstance(event, JobProgress):
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        run_batch(slow, specs(2), options(tmp_path), hear)
-    with Catalog(None, machine.media_dir) as catalog:
-        assert catalog.jobs.batch("night").counts == {"queued": 2}
-    assert clips(tmp_path) == []
+    night.tier.before = bug
+    summary = night.run([batches.spec(0)], tries=2)
+    (failed,) = summary.failures
+    assert failed.reason is not None
+    assert failed.reason.code == "bug"
+    assert "ZeroDivisionError: by nothing" in failed.reason.message
+    assert failed.attempt == 2
 
 
-def test_a_cancelled_job_stops_in_the_middle(tmp_path: Path, machine: Settings) -> None:
-    slow = machine.model_copy(update={"fake_seconds": 30.0})
-    with Catalog(None, machine.media_dir) as catalog:
+def test_asked_once_it_finishes_the_clip_at_hand_and_goes_on_next_time(night: Night) -> None:
+    night.tier.before = lambda job: night.control.ask()
+    specs = [batches.spec(number) for number in range(3)]
+    summary = night.run(specs, lanes=1)
+    assert (summary.made, summary.stopped, summary.exit_status) == (1, True, 130)
+    assert summary.batch.counts == {"done": 1, "queued": 2}
+    night.control, night.tier.before = Control(), lambda job: None
+    assert night.run(specs).exit_status == 0
+    assert batches.faults(night.root, specs) == []
+    assert len(night.tier.made) == 3
 
-        def hear(event: Event) -> None:
-            if isinstance(event, JobProgress):
-                catalog.jobs.cancel(event.job.batch_id)
 
-        summary = run_batch(slow, specs(1), options(tmp_path, lease_s=1.0), hear)
+def test_asked_twice_it_gives_the_clip_at_hand_back(night: Night) -> None:
+    def twice(job: Job) -> None:
+        night.control.ask()
+        night.control.ask()
+
+    night.tier.before = twice
+    specs = [batches.spec(0)]
+    summary = night.run(specs)
+    assert (summary.made, summary.batch.counts) == (0, {"queued": 1})
+    assert len(night.of(events.JobReleased)) == 1
+    assert list((night.root / "out").iterdir()) == []
+    night.control, night.tier.before = Control(), lambda job: None
+    night.run(specs)
+    with Catalog(None, night.root / "media") as catalog:
+        (job,) = catalog.jobs.jobs(catalog.jobs.batch("night").id)
+    assert job.attempt == 1
+
+
+def test_an_interrupt_asks_once(night: Night) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, events.JobDone):
+            raise KeyboardInterrupt
+
+    night.on = interrupt
+    night.tier = Tier(seconds=0.3)
+    summary = night.run([batches.spec(number) for number in range(4)], lanes=1)
+    assert summary.stopped
+    assert 1 <= summary.made <= 3
+    assert night.of(events.Stopping)[0].cancelling is False
+
+
+def test_a_callback_that_raises_stops_the_batch_and_nothing_is_lost(night: Night) -> None:
+    def raises(event: Event) -> None:
+        if isinstance(event, events.JobProgress):
+            raise ConnectionError("nobody looks any more")
+
+    night.on = raises
+    night.tier = Tier(seconds=0.3)
+    specs = [batches.spec(0)]
+    with pytest.raises(ConnectionError):
+        night.run(specs)
+    night.on, night.control = lambda event: None, Control()
+    night.run(specs)
+    assert batches.faults(night.root, specs) == []
+
+
+def test_a_cancelled_job_stops_in_the_making_and_publishes_nothing(night: Night) -> None:
+    def cancel(job: Job) -> None:
+        with Catalog(None, night.root / "media") as catalog:
+            catalog.jobs.cancel(catalog.jobs.batch("night").id)
+
+    night.tier = Tier(seconds=30)
+    night.tier.before = cancel
+    begun = time.monotonic()
+    summary = night.run([batches.spec(0)], lease_s=1)
+    assert time.monotonic() - begun < 10
     assert summary.batch.counts == {"cancelled": 1}
-    assert clips(tmp_path) == []
+    assert len(night.of(events.JobLost)) == 1
+    assert list((night.root / "out").iterdir()) == []
 
 
-def test_asked_to_stop_before_it_begins_it_makes_nothing(tmp_path: Path, machine: Settings) -> None:
-    control = Control()
-    control.ask()
-    summary = run_batch(machine, specs(2), options(tmp_path), control=control)
-    assert (summary.exit_status, summary.batch.counts) == (Cancelled.exit_status, {"queued": 2})
-
-
-@pytest.mark.parametrize("tries", [1, 3])
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_at_any_point_of_publishing_each_job_is_done_once(
-    tmp_path: Path, machine: Settings, point: str, tries: int
+def test_who_lost_the_lease_while_publishing_takes_the_files_back(
+    night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = subprocess.run(
-        [sys.executable, str(STORY), str(tmp_path), point],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    lost = tries == 1 and point in ("publishing", "poster")  # no clip to adopt, and no try left
-    summary = run_batch(machine, specs(2), options(tmp_path, tries=tries))
-    assert summary.batch.counts == ({"done": 1, "failed": 1} if lost else {"done": 2})
-    made = clips(tmp_path)
-    assert len(made) == 2 - lost
-    assert all(probe(path).frames == 14 for path in made)
-    assert not list((tmp_path / "out").glob(".svd-*"))
-    with Catalog(None, machine.media_dir) as catalog:
-        assert sorted(clip.path for clip in catalog.clips()) == made
+    from svd_local.storage import Staging
+
+    publish = Staging.publish
+
+    def lose_it_first(staging: Staging, *args: Any, **options: Any) -> dict[str, Path]:
+        paths = publish(staging, *args, **options)
+        assert all(path.exists() for path in paths.values())
+        with Catalog(None, night.root / "media") as catalog:
+            catalog.jobs.cancel(catalog.jobs.batch("night").id)
+        return paths
+
+    monkeypatch.setattr(Staging, "publish", lose_it_first)
+    summary = night.run([batches.spec(0)])
+    assert summary.batch.counts == {"cancelled": 1}
+    assert len(night.of(events.JobLost)) == 1
+    assert list((night.root / "out").iterdir()) == []
+    with Catalog(None, night.root / "media") as catalog:
+        assert catalog.clips() == []
+
+
+def test_it_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svd_local.batch import space
+
+    real, full = space.shutil.disk_usage, threading.Event()
+    full.set()
+
+    def usage(path: Path) -> Any:
+        found = real(path)
+        return found._replace(free=1000) if full.is_set() else found
+
+    monkeypatch.setattr("svd_local.batch.space.shutil.disk_usage", usage)
+
+    def make_room(event: Event) -> None:
+        if isinstance(event, events.Paused):
+            assert night.tier.made == []
+            full.clear()
+
+    night.on = make_room
+    specs = [batches.spec(0), batches.spec(1)]
+    night.run(specs, {"disk_reserve": 2**20})
+    assert batches.faults(night.root, specs) == []
+    (paused,) = night.of(events.Paused)
+    assert "1000 B free" in paused.why
+    assert "SVD_LOCAL_DISK_RESERVE" in paused.hint
+    assert len(night.of(events.Resumed)) == 1
+
+
+def test_a_paused_batch_can_be_stopped(night: Night) -> None:
+    night.on = lambda event: night.control.ask() if isinstance(event, events.Paused) else None
+    summary = night.run([batches.spec(0)], {"disk_reserve": 2**60})
+    assert summary.batch.counts == {"queued": 1}
+    assert summary.exit_status == 130
+
+
+def test_a_locked_catalog_is_waited_for(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    from svd_local.catalog.jobs import Jobs
+
+    real, refusals = Jobs.claim, iter(range(2))
+
+    def claim(self: Jobs, *args: Any, **options: Any) -> Any:
+        if next(refusals, None) is not None:
+            raise StorageFailed("database is locked", hint="Wait.")
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Jobs, "claim", claim)
+    specs = [batches.spec(0)]
+    night.run(specs, lanes=1)
+    assert batches.faults(night.root, specs) == []
+    assert [event.why for event in night.of(events.Paused)] == ["database is locked"]
+    assert len(night.of(events.Resumed)) == 1
+
+
+def test_lanes_run_beside_each_other_on_one_generator(night: Night) -> None:
+    begun: list[int] = []
+    both = threading.Event()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, events.JobBegun):
+            begun.append(event.lane)
+            if len(set(begun)) == 2:
+                both.set()
+
+    night.on = tell
+    night.tier.before = lambda job: None if both.wait(10) else pytest.fail("one lane only")
+    specs = [batches.spec(0), batches.spec(1)]
+    night.run(specs, lanes=2)
+    assert batches.faults(night.root, specs) == []
+
+
+def test_priority_first_then_what_needs_no_reload(night: Night) -> None:
+    sizes = ["128x64", "64x128", "128x64", "64x128"]
+    specs = [
+        batches.spec(n, fields={"size": size}, priority=int(n == 3)) for n, size in enumerate(sizes)
+    ]
+    night.run(specs, lanes=1)
+    assert night.tier.made == ["lesson 3", "lesson 0", "lesson 2", "lesson 1"]
+
+
+def test_an_edited_manifest_goes_on_with_the_same_batch(night: Night) -> None:
+    night.run([batches.spec(0), batches.spec(1)])
+    summary = night.run([batches.spec(1), batches.spec(2)])
+    assert summary.made == 1
+    assert summary.batch.counts == {"done": 3}
+
+
+def test_an_empty_batch_is_done(night: Night) -> None:
+    summary = night.run([])
+    assert (summary.batch.total, summary.exit_status) == (0, 0)
+
+
+def test_another_folder_under_the_same_name_is_refused(night: Night) -> None:
+    night.run([])
+    with pytest.raises(InvalidRequest, match="writes into"):
+        night.run([batches.spec(0)], folder=night.root / "elsewhere")
+
+
+@pytest.mark.parametrize("change", [{"name": " "}, {"lanes": 0}, {"tries": 0}, {"lease_s": 0.5}])
+def test_options_that_mean_nothing_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        batches.options(tmp_path, **change)
+    assert caught.value.field in change
+
+
+def test_the_time_without_denoising_is_told(night: Night) -> None:
+    night.tier = Tier(seconds=0.5)
+    summary = night.run([batches.spec(0)])
+    assert summary.not_denoising is not None
+    assert 0 < summary.not_denoising < 1
+    assert (1 - summary.not_denoising) * summary.elapsed_s == pytest.approx(0.5, abs=0.3)
+
+
+def test_it_runs_on_either_database(tmp_path: Path, database_url: str | None) -> None:
+    specs = [batches.spec(number) for number in range(2)]
+    settings = batches.settings(tmp_path, database_url)
+    run_batch(settings, specs, batches.options(tmp_path))
+    assert batches.faults(tmp_path, specs, database_url) == []
