@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from svd_local.errors import StorageFailed
 
 FILE_NAME = "catalog.sqlite3"
 _WRITES = "svd_local_writes"
+_LASTS = "svd_local_lasts"
 
 
 class Database:
@@ -57,13 +58,17 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, *, lasting: bool = True) -> Iterator[Session]:
         """A session that is committed at its end, or undone by an exception.
 
         On SQLite it takes the write lock at once: a transaction that reads first and writes later
-        would be refused without waiting.
+        would be refused without waiting. One that is not ``lasting`` survives the death of every
+        process, but perhaps not a power failure: the device is not waited for.
         """
-        with explained(self.url), Session(self._opened()[1]) as session, session.begin():
+        engine = self._opened()[1].execution_options(**{_LASTS: lasting})
+        with explained(self.url), Session(engine) as session, session.begin():
+            if not lasting and session.get_bind().dialect.name == "postgresql":
+                session.execute(text("SET LOCAL synchronous_commit = off"))
             yield session
 
     def close(self) -> None:
@@ -138,8 +143,14 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(_WRITES, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # The next commit that waits for the device takes with it what those before did not wait for.
+    lasts = options.get(_LASTS, True)
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if lasts else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _parse(url: str | None, media_root: Path) -> URL:

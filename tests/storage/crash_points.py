@@ -1,15 +1,20 @@
 """Not a test: dies at every point of a story, one process each; run by path, from the tests.
 
-    python crash_points.py STORY.py FOLDER
+    python crash_points.py STORY.py FOLDER [POINT ...]
 
 STORY.py defines ``story(folder, point)``, and may define ``prepare(folder)``, which never dies. In
 the n-th child the story runs in FOLDER/n and dies, as by ``kill -9``, just before its n-th step: a
 change of the file system, or a call of ``point``. The last child lives. Prints, as JSON, what each
 child was about to do when it died; null for the one that lived.
+
+With POINTs there is a child for each instead, which dies at the first step that the POINT, a regular
+expression, is found in; at ``A then B`` it dies at the first B from the first A on.
 """
 
+import itertools
 import json
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -17,10 +22,10 @@ from pathlib import Path
 STEPS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "open"}
 
 
-def main(story_path: str, folder: str) -> None:
+def main(story_path: str, folder: str, *points: str) -> None:
     module = runpy.run_path(story_path)
     deaths: list[str | None] = []
-    while not deaths or deaths[-1] is not None:
+    while len(deaths) < len(points) if points else not deaths or deaths[-1] is not None:
         place = Path(folder, str(len(deaths)))
         place.mkdir(parents=True)
         if "prepare" in module:
@@ -28,7 +33,8 @@ def main(story_path: str, folder: str) -> None:
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            run_child(module["story"], place, len(deaths), writing)
+            fatal = named(points[len(deaths)]) if points else nth(len(deaths))
+            run_child(module["story"], place, fatal, writing)
         os.close(writing)
         with os.fdopen(reading) as pipe:
             words = pipe.read()
@@ -39,15 +45,27 @@ def main(story_path: str, folder: str) -> None:
     print(json.dumps(deaths))
 
 
-def run_child(story, place: Path, fatal: int, writing: int) -> None:
-    count = 0
+def nth(number: int):
+    steps = itertools.count()
+    return lambda name: next(steps) == number
 
+
+def named(point: str):
+    patterns = point.split(" then ")
+
+    def fatal(name: str) -> bool:
+        if re.search(patterns[0], name) is None:
+            return False
+        return len(patterns) == 1 or patterns.pop(0) is None
+
+    return fatal
+
+
+def run_child(story, place: Path, fatal, writing: int) -> None:
     def point(name: str) -> None:
-        nonlocal count
-        if count == fatal:
+        if fatal(name):
             os.write(writing, name.encode())
             os._exit(77)
-        count += 1
 
     def hook(event: str, args) -> None:
         if event not in STEPS or not str(args[0]).startswith(str(place)):

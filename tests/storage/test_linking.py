@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from svd_local.errors import DiskFull, StorageFailed
+from svd_local.errors import DiskFull, InvalidRequest, StorageFailed
 from svd_local.result import Files
 from svd_local.storage import Staging, link_or_copy
 
@@ -80,4 +80,27 @@ def test_a_file_that_is_gone_is_an_error(tmp_path, clip):
     clip.video.unlink()
     with pytest.raises(StorageFailed):
         link_or_copy(clip, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_under_a_wanted_name(tmp_path, clip):
+    there = link_or_copy(clip, clip.video.parent, stem="lesson 1")
+    assert (there.video.name, there.poster.name) == ("lesson 1.mp4", "lesson 1.jpg")
+    assert there.video.samefile(clip.video)
+    assert link_or_copy(clip, clip.video.parent, stem="lesson 1") == there
+    assert link_or_copy(there, tmp_path / "out").video.name == "lesson 1.mp4"
+
+
+def test_a_taken_name_gets_a_number_and_is_found_under_it_again(tmp_path, clip):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "lesson 1.mp4").write_bytes(b"other")
+    there = link_or_copy(clip, tmp_path / "out", stem="lesson 1")
+    assert there.video.name == "lesson 1_2.mp4"
+    assert link_or_copy(clip, tmp_path / "out", stem="lesson 1") == there
+    assert (tmp_path / "out" / "lesson 1.mp4").read_bytes() == b"other"
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, clip):
+    with pytest.raises(InvalidRequest):
+        link_or_copy(clip, tmp_path / "out", stem="../x")
     assert not (tmp_path / "out").exists()

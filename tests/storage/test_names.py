@@ -5,8 +5,9 @@ from itertools import islice
 
 import pytest
 
+from svd_local.errors import InvalidRequest
 from svd_local.storage import file_prefix
-from svd_local.storage.names import parse_stem, stems
+from svd_local.storage.names import check_stem, parse_stem, stems, wanted_stems
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,53 @@ def test_a_name_tells_its_prefix_and_moment():
 )
 def test_other_names_are_not_ours(stem):
     assert parse_stem(stem) is None
+
+
+def test_a_wanted_name_is_followed_by_numbered_ones():
+    assert list(islice(wanted_stems("Lesson 1"), 3)) == ["Lesson 1", "Lesson 1_2", "Lesson 1_3"]
+
+
+@pytest.mark.parametrize("stem", ["a", "Ünïcödé 3.5", "100% _-+,;()[]", "x" * 200, "日本語"])
+def test_plain_names_will_do(stem):
+    check_stem(stem)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        *(
+            "",
+            " ",
+            ".",
+            "..",
+            ".hidden",
+            "end.",
+            " a",
+            "a ",
+            "a/b",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "a\x1b[2J",
+        ),
+        *(
+            "a:b",
+            "a*b",
+            "a?b",
+            'a"b',
+            "a<b",
+            "a|b",
+            "con",
+            "COM1",
+            "nul.lesson",
+            "x" * 201,
+            "ü" * 101,
+        ),
+        *("a\u202eb", "\ud800"),
+    ],
+)
+def test_names_that_lead_astray_are_refused(stem):
+    with pytest.raises(InvalidRequest) as caught:
+        check_stem(stem)
+    assert caught.value.field == "name"
+    assert caught.value.hint

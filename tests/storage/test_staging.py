@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from svd_local.errors import DiskFull, StorageFailed
+from svd_local.errors import DiskFull, InvalidRequest, StorageFailed
 from svd_local.storage import Staging, sweep
 
 HERE = Path(__file__).parent
@@ -61,6 +61,23 @@ def test_a_taken_name_moves_on_by_a_millisecond_for_the_whole_set(tmp_path):
     assert paths[".mp4"].name == "sd_video_20260102T030405679Z.mp4"
     assert paths[".jpg"].name == "sd_video_20260102T030405679Z.jpg"
     assert (tmp_path / f"{STEM}.json").read_text() == "somebody's manifest"
+
+
+def test_a_wanted_name_is_taken_and_numbered_where_it_is_taken(tmp_path):
+    (tmp_path / "lesson.json").write_text("somebody's")
+    found = []
+    for _ in range(2):
+        with Staging(tmp_path) as staging:
+            staging.write(".mp4", b"video")
+            found.append(staging.publish("sd_video", (".mp4",), stem="lesson")[".mp4"].name)
+    assert found == ["lesson_2.mp4", "lesson_3.mp4"]
+    assert names(tmp_path) == ["lesson.json", *found]
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path):
+    with pytest.raises(InvalidRequest):
+        publish_video(tmp_path / "out", b"video", stem="../lesson")
+    assert names(tmp_path) == []
 
 
 def test_the_mp4_becomes_visible_last_and_all_is_flushed_before(tmp_path, monkeypatch):

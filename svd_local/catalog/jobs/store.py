@@ -14,7 +14,8 @@ written in one transaction, in which the token is checked (``complete``): of two
 same clip, because one was slow and taken for dead, one publishes.
 
 Every change is one transaction. On PostgreSQL claims lock single rows and skip what others are about
-to take; on SQLite a claim holds the write lock for its moment.
+to take; on SQLite a claim holds the write lock for its moment. Claims and heartbeats do not wait for the
+device: a power failure may forget them, and the job is then begun again. All else waits.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Jobs(JobViews):
         waited longest, then the manifest's order. Jobs whose lease has expired are queued again
         before, or given up where that was try ``tries``.
         """
-        with self._ready().writing() as session:
+        with self._ready().writing(lasting=False) as session:
             moment = now(session)
             expired = and_(JobRow.batch_id == batch_id, JobRow.lease_until < moment)
             self._requeue(session, expired, moment, tries)
@@ -114,7 +115,7 @@ class Jobs(JobViews):
         Raises:
             LeaseLost: the job is somebody else's by now, or was cancelled: stop, publish nothing.
         """
-        with self._ready().writing() as session:
+        with self._ready().writing(lasting=False) as session:
             until = now(session) + timedelta(seconds=lease.lease_s)
             _change(session, lease, lease_until=until)
 

@@ -1,0 +1,85 @@
+"""What is lost when a batch is killed at a random moment, and run again?
+
+    python -m benchmarks.batch_kills [--kills N] [--seed N] [--json FILE]
+
+Each kill has a batch of its own, on SQLite and the fake tier: killed with SIGKILL at a random moment of
+a clip's life, a third of them within its publication, some of them an ffmpeg instead. The same batch is
+then run to its end, and must have every job done once, by a row and a file that decodes, with nothing
+temporary left. How is told in tests/batch/kills.py. Writes results/batch_kills.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "batch_kills.json"
+
+
+def main() -> None:
+    """Kill, look, print, and write the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    result = measure(arguments.kills, arguments.seed)
+    text = json.dumps(result, indent=2) + "\n"
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(text, encoding="utf-8")
+    print(text, end="")
+    if not result["reached"]:
+        sys.exit(1)
+
+
+def measure(kills: int, seed: int) -> dict[str, Any]:
+    """Make the kills in a process of their own, whose children are killed."""
+    with tempfile.TemporaryDirectory(prefix="svd-local-kills-") as folder:
+        script = ROOT / "tests" / "batch" / "kills.py"
+        done = subprocess.run(
+            [sys.executable, str(script), folder, str(kills), str(seed)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    return summed(json.loads(done.stdout), kills, seed)
+
+
+def summed(found: dict[str, Any], asked: int, seed: int) -> dict[str, Any]:
+    """What the kills came to; there may be more than were ``asked`` for."""
+    kills = found["kills"]
+    within = [kill for kill in kills if kill["within_publication"]]
+    wrong = [kill for kill in kills if kill["wrong"]]
+    left = Counter(
+        "{videos} files, {rows} rows, {staging} unfinished".format(**kill["left"]) for kill in kills
+    )
+    return {
+        "benchmark": "batch_kills",
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+        },
+        "seed": seed,
+        "spans_s": {name: round(span, 4) for name, span in found["spans_s"].items()},
+        "kills": len(kills),
+        "within_publication": len(within),
+        "of_ffmpeg": sum(kill["victim"] == "ffmpeg" for kill in kills),
+        "adopted": sum(kill["adopted"] for kill in kills),
+        "left_by_the_kill": dict(sorted(left.items())),
+        "wrong": wrong,
+        "reached": not wrong and len(within) >= asked // 3,
+    }
+
+
+if __name__ == "__main__":
+    main()
