@@ -26,17 +26,17 @@ from collections.abc import Callable
 from importlib.metadata import version
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from svd_local.batch.options import BatchOptions
-from svd_local.batch.run import run_batch
-from svd_local.batch.spec import JobSpec
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Lease, NewJob
-from svd_local.generator import VideoGenerator
 from svd_local.result import Clip, Files
-from svd_local.settings import Settings
 from svd_local.storage import Staging
+
+# The workers that only claim import no more than that.
+if TYPE_CHECKING:
+    from svd_local.batch import JobSpec
+    from svd_local.settings import Settings
 
 RESULT = Path(__file__).resolve().parent / "results" / "batch_queue.json"
 ALLOWED_PER_S, ALLOWED_ADDED_S = 50.0, 0.1
@@ -146,9 +146,6 @@ def publish(catalog: Catalog, root: Path, lease: Lease) -> None:
 def encoded(root: Path, clips: int, workers: int) -> dict[str, Any]:
     """Whole fake clips, by as many processes of one batch."""
     settings = machine(root)
-    run_batch(
-        settings, [], BatchOptions(NAME, root / "out")
-    )  # the batch is there; nobody enrols twice
     seconds, _ = in_processes(make_clips, workers, root, str(clips))
     with Catalog(None, settings.media_dir) as catalog:
         counts = catalog.jobs.counts(catalog.jobs.batch(NAME).id)
@@ -162,6 +159,10 @@ def encoded(root: Path, clips: int, workers: int) -> dict[str, Any]:
 
 def make_clips(root: Path, clips: str, name: str, ready: Barrier) -> list[int]:
     """One worker process of the whole batch, with one lane."""
+    from svd_local.batch.options import BatchOptions
+    from svd_local.batch.run import run_batch
+    from svd_local.generator import VideoGenerator
+
     settings = machine(root)
     with VideoGenerator(settings) as generator:
         ready.wait()
@@ -172,6 +173,10 @@ def make_clips(root: Path, clips: str, name: str, ready: Barrier) -> list[int]:
 
 def overhead(root: Path, clips: int) -> dict[str, Any]:
     """Seconds a clip by ``run_batch`` in one lane and by ``generate`` alone, by turns of eight clips."""
+    from svd_local.batch.options import BatchOptions
+    from svd_local.batch.run import run_batch
+    from svd_local.generator import VideoGenerator
+
     settings = machine(root)
     portion, batch, alone = 8, [], []
     with VideoGenerator(settings) as generator:
@@ -197,7 +202,9 @@ def overhead(root: Path, clips: int) -> dict[str, Any]:
 
 
 def specs(count: int, first: int = 0) -> list[JobSpec]:
-    """Jobs of the fake tier that no two are alike of."""
+    """Jobs of the fake tier, no two of them alike."""
+    from svd_local.batch import JobSpec
+
     return [
         JobSpec(
             n + 1, n - first, f"{n:064x}", {**FIELDS, "prompt": f"p {n}", "seed": n}, None, None
@@ -207,6 +214,9 @@ def specs(count: int, first: int = 0) -> list[JobSpec]:
 
 
 def machine(root: Path) -> Settings:
+    """A media root below ``root``, whose disk is never too full."""
+    from svd_local.settings import Settings
+
     return Settings.load(media_dir=root / "media", enable_fake_tier=True, disk_reserve=0)
 
 

@@ -89,6 +89,31 @@ def manifest(result: dict[str, Any]) -> Row:
     )
 
 
+def batch_queue(result: dict[str, Any]) -> Row:
+    queue, whole, added = result["unencoded"], result["whole_clips"], result["added"]
+    what = (
+        f"jobs of a batch claimed, published with a small file for a video, and finished by {result['workers']} "
+        "processes on SQLite; whole clips of the fake tier by as many; what a batch adds to a clip's own time"
+    )
+    figures = (
+        f"{queue['jobs_per_s']:.0f} a second ({queue['jobs']:,} jobs, {queue['claimed_twice']} claimed twice); "
+        f"{whole['clips_per_s']:.1f} a second; {added['added_s']:.3f} s"
+    )
+    return what, figures
+
+
+def batch_kills(result: dict[str, Any]) -> Row:
+    what = (
+        f"batches killed at a random moment and run again, {result['within_publication']} of "
+        f"{result['kills']} within a publication"
+    )
+    figures = (
+        f"{len(result['wrong'])} with anything lost, made twice or left over; "
+        f"{result['adopted']} clips adopted"
+    )
+    return what, figures
+
+
 TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
     "startup.json": startup,
     "overhead.json": overhead,
@@ -96,6 +121,8 @@ TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
     "image_sequence.json": image_sequence,
     "flops.json": flops,
     "manifest.json": manifest,
+    "batch_queue.json": batch_queue,
+    "batch_kills.json": batch_kills,
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -123,11 +124,23 @@ class Catalog:
             removing=False,
         )
         name = row.id
-        with self._ready().writing() as session:
-            session.add(row)
-            if joined is not None:
-                joined(session, name)
+        try:
+            with self._ready().writing() as session:
+                session.add(row)
+                if joined is not None:
+                    joined(session, name)
+        except StorageFailed:
+            # A server whose answer was lost may have committed all the same: taking the files of a
+            # row back would be worse than asking.
+            if not self._has(name):
+                raise
         return name
+
+    def _has(self, name: str) -> bool:
+        """Whether the row is there; False also where the database cannot be asked."""
+        with suppress(StorageFailed), self._ready().reading() as session:
+            return session.get(ClipRow, name) is not None
+        return False
 
     def find(self, fingerprint: str) -> StoredClip | None:
         """The newest clip of ``fingerprint`` whose video is there, byte for byte; None without one.

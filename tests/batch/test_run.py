@@ -126,6 +126,26 @@ def test_what_the_catalog_has_is_linked_and_not_made(night: Night) -> None:
     assert not (night.root / "out" / "anew.mp4").samefile(first)
 
 
+def test_a_hit_that_was_linked_and_not_yet_finished_is_not_linked_twice(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svd_local.catalog.jobs import Jobs
+
+    finish, times = Jobs.finish, iter(range(1))
+
+    def interrupted(self: Jobs, *args: Any, **options: Any) -> None:
+        if next(times, None) is not None:
+            raise RuntimeError("as if it had died here")
+        finish(self, *args, **options)
+
+    monkeypatch.setattr(Jobs, "finish", interrupted)
+    night.run([batches.spec(0)])
+    same = batches.spec(0, key="f" * 64, index=1, folder="again")
+    summary = night.run([batches.spec(0), same])
+    assert (summary.cached, summary.postponed) == (1, 1)
+    assert [path.name for path in (night.root / "out" / "again").glob("*.mp4")] == ["lesson 0.mp4"]
+
+
 def test_two_jobs_of_one_name_get_a_number(night: Night) -> None:
     night.run([batches.spec(n, name="same", folder=None) for n in range(3)], lanes=3)
     videos = sorted(path.name for path in (night.root / "out").glob("*.mp4"))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from servers.databases import sqlite_only
+from sqlalchemy.exc import OperationalError
 
 from svd_local.catalog import Catalog
 from svd_local.errors import NotFound, StorageFailed
@@ -189,3 +190,47 @@ def test_importing_the_package_loads_no_database_library():
         "assert 'sqlalchemy' in sys.modules and 'alembic' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_whose_answer_was_lost_counts_if_it_was_made(
+    catalog, make_clip, monkeypatch, committed
+):
+    catalog.open()
+    dialect = catalog._database._opened()[1].dialect
+    real, lost = dialect.do_commit, OperationalError("COMMIT", None, OSError("connection lost"))
+
+    def do_commit(connection):
+        monkeypatch.undo()
+        if committed:
+            real(connection)
+        raise lost
+
+    monkeypatch.setattr(dialect, "do_commit", do_commit)
+    if committed:
+        name = catalog.add(make_clip(), REQUEST)
+        assert catalog.get(name).present
+    else:
+        with pytest.raises(StorageFailed, match="connection lost"):
+            catalog.add(make_clip(), REQUEST)
+        assert catalog.clips() == []
+
+
+def test_what_is_joined_is_committed_with_the_row_or_neither(catalog, make_clip):
+    seen = []
+    name = catalog.add(make_clip(), REQUEST, joined=lambda session, row: seen.append(row))
+    assert seen == [name]
+
+    def refuse(session, row):
+        raise LookupError(row)
+
+    with pytest.raises(LookupError):
+        catalog.add(make_clip("other"), REQUEST, joined=refuse)
+    assert [clip.id for clip in catalog.clips()] == [name]
+
+
+def test_a_clip_is_found_by_its_file(catalog, make_clip, root):
+    clip = make_clip()
+    name = catalog.add(clip, REQUEST)
+    assert catalog.at(clip.path).id == name
+    assert catalog.at(root / "videos" / "other.mp4") is None
