@@ -51,11 +51,11 @@ def measure(kills: int, seed: int) -> dict[str, Any]:
             text=True,
             check=True,
         )
-    return summed(json.loads(done.stdout), kills, seed)
+    return summed(json.loads(done.stdout), seed)
 
 
-def summed(found: dict[str, Any], asked: int, seed: int) -> dict[str, Any]:
-    """What the kills came to; there may be more than were ``asked`` for."""
+def summed(found: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What the kills came to."""
     kills = found["kills"]
     within = [kill for kill in kills if kill["within_publication"]]
     wrong = [kill for kill in kills if kill["wrong"]]
@@ -77,7 +77,7 @@ def summed(found: dict[str, Any], asked: int, seed: int) -> dict[str, Any]:
         "adopted": sum(kill["adopted"] for kill in kills),
         "left_by_the_kill": dict(sorted(left.items())),
         "wrong": wrong,
-        "reached": not wrong and len(within) >= asked // 3,
+        "reached": not wrong and 3 * len(within) >= len(kills),
     }
 
 

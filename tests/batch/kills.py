@@ -6,7 +6,7 @@ Each kill has a batch of its own: three jobs of the fake tier in two lanes, run 
 through a pipe where its clips stand. Every third kill is aimed into a publication (from the moment the
 file was checked to that at which its row is committed and its staging gone), the others anywhere
 between a job's claim and its end, both over spans measured before; every tenth is of an ffmpeg. Kills
-go on until COUNT were made and a third of COUNT fell within a publication. After each, another child
+go on until COUNT were made and a third of all fell within a publication. After each, another child
 runs the same batch to its end, and what it came to is looked at. Prints JSON: the spans, and the kills.
 """
 
@@ -221,7 +221,7 @@ def main(folder: str, count: str, seed: str) -> None:
     span = spans(Path(folder, "spans"))
     kills: list[dict[str, Any]] = []
     within = 0
-    while len(kills) < wanted or within < wanted // 3:
+    while len(kills) < wanted or 3 * within < len(kills):
         # Once there are enough, what is still missing are publications.
         aim = "publication" if len(kills) % 3 == 0 or len(kills) >= wanted else "clip"
         kill = one_kill(Path(folder), len(kills), aim, dice, span)

@@ -14,4 +14,4 @@ def test_killed_at_random_moments_it_goes_on(kills: int) -> None:
     result = measure(kills, seed=kills)
     assert result["wrong"] == []
     assert result["kills"] >= kills
-    assert result["within_publication"] >= kills // 3
+    assert 3 * result["within_publication"] >= result["kills"]
