@@ -226,7 +226,7 @@ def ablation(results: Sequence[Result]) -> str:
             for part in (result["step"], *result["parts"])
         ]
         title += (
-            ", on a machine that had other work: look at the ratios" if result["shared"] else ""
+            ", on a machine that had other work: look at the ratios" if result.get("shared") else ""
         )
         parts.append(f"{title}:\n\n{grid('part | reference ms | fused ms | times faster', rows)}")
         spared = [
@@ -235,8 +235,10 @@ def ablation(results: Sequence[Result]) -> str:
                 "{median:.3f} ({min:.3f} to {max:.3f})".format(**saving["times_as_long"]),
                 f"{saving['full_size_flop'] / 1e12:.2f}",
             )
-            for saving in result["savings"]
+            for saving in result.get("savings", ())
         ]
+        if not spared:
+            continue
         head = "saving, undone alone | the step takes times as long | TFLOP it spares a step of 25 frames at full size"
         parts.append(grid(head, spared))
     return "\n\n".join(parts)
