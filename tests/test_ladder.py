@@ -34,6 +34,7 @@ _STOPS = {
     errors.StorageFailed: "failed",
     errors.DiskFull: "failed",
     errors.LeaseLost: "failed",
+    errors.JobsFailed: "failed",
     errors.Cancelled: "failed",
 }
 
