@@ -65,7 +65,9 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--pairs", type=int, default=9, help="of the step and of each part")
-    parser.add_argument("--rounds", type=int, default=5, help="of each saving")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="of each saving; 0 leaves savings out"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--shared", action="store_true", help="say that the machine had other work")
     parser.add_argument("--json", type=Path)
@@ -75,11 +77,12 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
 @torch.inference_mode()
 def measure(size: Size, pairs: int, rounds: int) -> dict[str, Any]:
     """Seconds and ratios of the step, of each part, and of the step with each saving undone."""
+    chosen = [saving for saving in SAVINGS if size.device in saving.devices] if rounds else []
+    spared = work(chosen)
     with torch.device(size.device):
         unet = UNetSpatioTemporalConditionModel(**size.unet).eval().to(size.dtype)
     subject = Subject.of(unet, size)
     compared = [compare(pair, pairs, size.device) for pair in (step(subject), *parts(subject))]
-    chosen = [saving for saving in SAVINGS if size.device in saving.devices]
     return {
         "benchmark": "ablation",
         "device": size.device,
@@ -97,7 +100,7 @@ def measure(size: Size, pairs: int, rounds: int) -> dict[str, Any]:
         "versions": versions(),
         "step": compared[0],
         "parts": compared[1:],
-        "savings": with_work(undone(subject, chosen, rounds), full_size_work(chosen)),
+        "savings": with_work(undone(subject, chosen, rounds), spared),
     }
 
 
@@ -133,13 +136,15 @@ def undone(subject: Subject, savings: list[Saving], rounds: int) -> list[dict[st
     return [{"name": name, "times_as_long": spread(found, 3)} for name, found in ratios.items()]
 
 
-def full_size_work(savings: list[Saving]) -> dict[str, int]:
-    """Operations that each saving spares a full-size step, counted on fake tensors."""
+def work(savings: list[Saving], size: Size = CUDA) -> dict[str, int]:
+    """Operations that each saving spares a step, counted on fake tensors."""
+    if not savings:
+        return {}
     with torch.device("meta"):
-        unet = UNetSpatioTemporalConditionModel(**CUDA.unet).eval()
+        unet = UNetSpatioTemporalConditionModel(**size.unet).eval()
     with fake_cuda():
-        fake_parameters(unet, CUDA.dtype)
-        subject = Subject.of(unet, CUDA)
+        fake_parameters(unet, size.dtype)
+        subject = Subject.of(unet, size)
         whole = count_flops(subject.step)
         spared = {}
         for saving in savings:
@@ -148,9 +153,9 @@ def full_size_work(savings: list[Saving]) -> dict[str, int]:
     return spared
 
 
-def with_work(found: list[dict[str, Any]], work: dict[str, int]) -> list[dict[str, Any]]:
+def with_work(found: list[dict[str, Any]], spared: dict[str, int]) -> list[dict[str, Any]]:
     """The measured savings with the counted ones beside, those that spare most time first."""
-    both = [{**one, "full_size_flop": work[one["name"]]} for one in found]
+    both = [{**one, "full_size_flop": spared[one["name"]]} for one in found]
     return sorted(both, key=lambda one: -one["times_as_long"]["median"])
 
 

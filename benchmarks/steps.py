@@ -61,7 +61,7 @@ def scale_for(device: str, checkpoint: str | None) -> Scale:
             "ceilings": ("--for-s", "0.001"),
             "correctness": ("--steps", "1"),
             "memory": ("--steps", "1", "--caps", "0.1"),
-            "ablation": ("--pairs", "1"),
+            "ablation": ("--pairs", "1", "--rounds", "0"),
             "modes": ("--steps", "2", "--runs", "1"),
         },
         0.1,
@@ -102,8 +102,8 @@ def steps(scale: Scale) -> Iterator[Step]:
         f"ablation_{scale.device}",
         "ablation",
         ("--device", scale.device, *scale.options.get("ablation", ())),
-        60,
-        240,
+        120,
+        360,
     )
     yield clip("fused-compiled", 0, 120)
     yield clip("compiled", 0, 120)

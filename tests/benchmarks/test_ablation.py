@@ -87,13 +87,24 @@ class Operations(torch.utils._python_dispatch.TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def test_the_work_that_is_spared_is_counted_without_a_gpu(small: Size) -> None:
+    from benchmarks.ablation import work
+    from benchmarks.undone import SAVINGS, cross_attention, enlargement, guidance_first
+
+    size = dataclasses.replace(small, device="cuda", dtype=torch.float16)
+    spared = work(list(SAVINGS), size)
+    assert min(spared.values()) >= 0
+    more = {saving.undo for saving in SAVINGS if spared[saving.name] > 0}
+    assert {cross_attention, enlargement, guidance_first} <= more
+
+
 def test_what_is_measured(small: Size, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import ablation, undone
 
     size = dataclasses.replace(small, dtype=torch.float32)
     fewer = undone.SAVINGS[:2]
     monkeypatch.setattr(ablation, "SAVINGS", fewer)
-    monkeypatch.setattr(ablation, "full_size_work", lambda savings: {s.name: 7 for s in savings})
+    monkeypatch.setattr(ablation, "work", lambda savings: {s.name: 7 for s in savings})
     result = ablation.measure(size, 1, 1)
     assert result["step"]["speedup"]["n"] == 1
     assert {part["name"] for part in result["parts"]} >= {"level 0: resblock"}

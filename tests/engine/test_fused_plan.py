@@ -292,7 +292,7 @@ def test_the_folded_networks_weigh_what_was_predicted(architecture: Architecture
         assert sizes.decoder == pytest.approx(weight(tensors(decoder.weights)), rel=0.01)
         assert sizes.encoder == pytest.approx(weight(encoder.parameters()), rel=0.02)
         layer = runner.pipeline.image_encoder.vision_model.encoder.layers[0]
-        assert sizes.image_encoder_layer == pytest.approx(weight(layer.parameters()), rel=0.02)
+        assert sizes.image_encoder_layer == pytest.approx(weight(layer.parameters()), rel=0.03)
 
         streamed = runner._folded.unet.streamed("cuda:0")
         assert isinstance(streamed.supply, Streamed)
