@@ -71,6 +71,15 @@ def flops(result: dict[str, Any]) -> Row:
     return what, figures
 
 
+def memory_plan(result: dict[str, Any]) -> Row:
+    what = "GPU memory that the smallest exact plan needs at full size in fp16, **predicted**, the context's share included"
+    figures = "; ".join(
+        f"{clip['frames']} frames {clip['plans'][-1]['least_budget_bytes'] / 2**30:.2f} GiB"
+        for clip in result["clips"]
+    )
+    return what, figures
+
+
 def manifest(result: dict[str, Any]) -> Row:
     kinds = {
         "csv": "CSV",
@@ -120,6 +129,7 @@ TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
     "remote.json": remote,
     "image_sequence.json": image_sequence,
     "flops.json": flops,
+    "memory_plan.json": memory_plan,
     "manifest.json": manifest,
     "batch_queue.json": batch_queue,
     "batch_kills.json": batch_kills,
