@@ -2,7 +2,7 @@
 
     python kills.py FOLDER COUNT SEED
 
-Each kill has a batch of its own: three jobs of the fake tier in two lanes, run by a child that tells
+Each kill has a batch of its own: two jobs of the fake tier in two lanes, run by a child that tells
 through a pipe where its clips stand. Every third kill is aimed into a publication (from the moment the
 file was checked to that at which its row is committed and its staging gone), the others anywhere
 between a job's claim and its end, both over spans measured before; every tenth is of an ffmpeg. Kills
@@ -38,8 +38,8 @@ from svd_local.batch import events
 from svd_local.batch.run import run_batch
 from svd_local.catalog import Catalog
 
-SPECS = [batches.spec(number) for number in range(3)]
-FAKE_S = 0.3
+SPECS = [batches.spec(number) for number in range(2)]
+FAKE_S = 0.1
 
 
 def run(root: Path, tell: Callable[[str], None]) -> None:
