@@ -26,7 +26,8 @@ from torch import Tensor
 from benchmarks.common import Result, arguments_for, finish, spread, synchronise
 from benchmarks.engines import release_folded
 from benchmarks.setting import Setting, models_folder, picture
-from svd_local.engine.checkpoints import Checkpoint, resolve_distilled
+from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.checkpoints import resolve_distilled
 from svd_local.engine.consistency import ConsistencyScheduler
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.decoder import FusedDecoder

@@ -9,7 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from svd_local.engine.checkpoints import Checkpoint, resolve
+from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.checkpoints import resolve
 from svd_local.engine.descriptions import SIZE_FILE
 from svd_local.engine.loading import Precision, load
 from svd_local.engine.placement import empty_cache

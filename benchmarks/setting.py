@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from benchmarks.common import ROOT, Result, gpu_name, machine, versions
 from benchmarks.on_disk import on_disk
-from svd_local.engine.checkpoints import Checkpoint, resolve
+from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.checkpoints import resolve
 from svd_local.engine.loading import BF16, FP16, FP32, Precision, precision_for
 from svd_local.engine.values import Sampling, Schedule
 

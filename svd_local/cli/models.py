@@ -11,7 +11,7 @@ from svd_local.cli._shared import emit, ending, failure, load_settings, say, tel
 from svd_local.errors import Cancelled, CheckpointBroken
 
 if TYPE_CHECKING:
-    from svd_local.engine.checkpoints import Checkpoint
+    from svd_local.engine.checkpoint import Checkpoint
     from svd_local.engine.download import Offer
 
 app = typer.Typer(

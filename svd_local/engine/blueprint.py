@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svd_local.engine.checkpoints import Checkpoint
+from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.memory import Sizes
 from svd_local.engine.sizes import sizes_of
 

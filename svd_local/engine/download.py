@@ -24,14 +24,8 @@ from svd_local.engine.aliases import (
     unet_of,
 )
 from svd_local.engine.architecture import COMPONENTS
-from svd_local.engine.checkpoints import (
-    LOCK_FILE,
-    Checkpoint,
-    distilled_checkpoint,
-    pull_name,
-    read_lock,
-    resolve,
-)
+from svd_local.engine.checkpoint import LOCK_FILE, Checkpoint, read_lock
+from svd_local.engine.checkpoints import distilled_checkpoint, pull_name, resolve
 from svd_local.engine.distilled import find_unet
 from svd_local.engine.hub import RemoteFile, Repository, fetch, look_up, matches
 from svd_local.engine.verify import file_sha256, require_whole

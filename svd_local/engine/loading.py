@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine import synthetic, tiny
 from svd_local.engine.aliases import TINY
-from svd_local.engine.checkpoints import Checkpoint, repair_hint
+from svd_local.engine.checkpoint import Checkpoint, repair_hint
 from svd_local.engine.original.read import read_pipeline
 from svd_local.engine.quiet import quiet
 from svd_local.engine.verify import best_variant, require_whole

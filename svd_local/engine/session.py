@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.blueprint import Blueprint, blueprint_of
-from svd_local.engine.checkpoints import Checkpoint
+from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.fused.unknown import UnknownPart
 from svd_local.engine.fused_plan import fused_ladder
 from svd_local.engine.fused_runner import FusedRunner

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from svd_local.engine.architecture import COMPONENTS, Architecture
-from svd_local.engine.checkpoints import Checkpoint
+from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.memory import Sizes
 from svd_local.engine.safetensors_header import read_header
 from svd_local.engine.verify import best_variant, require_whole, weight_files

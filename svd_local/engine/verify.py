@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from svd_local.engine.architecture import COMPONENTS
-from svd_local.engine.checkpoints import Checkpoint, read_lock, repair_hint
+from svd_local.engine.checkpoint import Checkpoint, read_lock, repair_hint
 from svd_local.engine.distilled import DistilledUNet
 from svd_local.engine.original.check import problems_of
 from svd_local.engine.original.recognise import PICKLES

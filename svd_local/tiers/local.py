@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.aliases import DEFAULT_ORDER
 from svd_local.engine.blueprint import blueprint_of
-from svd_local.engine.checkpoints import Checkpoint, resolve, resolve_distilled
+from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.checkpoints import resolve, resolve_distilled
 from svd_local.engine.loading import precision_for
 from svd_local.engine.session import Session, ways_of
 from svd_local.engine.takes import Engine, Stream

@@ -9,7 +9,7 @@ import pytest
 
 from svd_local.batch.forecast import Forecast
 from svd_local.batch.outlook import Foresight
-from svd_local.engine.checkpoints import Checkpoint
+from svd_local.engine.checkpoint import Checkpoint
 from svd_local.errors import CheckpointUnknown, InvalidRequest, TierUnavailable
 from svd_local.generator import VideoGenerator
 from svd_local.request import ClipRequest

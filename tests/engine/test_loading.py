@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from svd_local.engine.checkpoints import Checkpoint, resolve
+from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.checkpoints import resolve
 from svd_local.engine.loading import BF16, FP16, FP32, load, precision_for, safer_than
 from svd_local.errors import CheckpointBroken, StorageFailed
 

@@ -17,7 +17,8 @@ from helpers.original_layout import originals, write
 from svd_local.engine import identity
 from svd_local.engine.architecture import COMPONENTS, build, full_size
 from svd_local.engine.blueprint import blueprint_of
-from svd_local.engine.checkpoints import Checkpoint, list_installed, resolve
+from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.checkpoints import list_installed, resolve
 from svd_local.engine.original.recognise import frames_of
 from svd_local.engine.sizes import sizes_of
 from svd_local.engine.verify import verify
