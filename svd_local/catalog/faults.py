@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -20,6 +22,7 @@ _SQLITE_HINTS = {
     sqlite3.SQLITE_CORRUPT: "Move the file away or restore a copy; the clips themselves are safe.",
     sqlite3.SQLITE_NOTADB: "Move the file away or restore a copy; the clips themselves are safe.",
 }
+_SHARED_BYTES = 32 * 1024
 _HINT = "Check the database, or name another with SVD_LOCAL_DATABASE_URL."
 
 
@@ -47,6 +50,16 @@ def _failure(error: SQLAlchemyError, url: URL) -> StorageFailed:
     message = f"the catalog {place_of(url)} failed: {said}"
     # An extended result code keeps its family in the lowest byte.
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(url)):
         return DiskFull(message, hint="Free some space on the device the catalog is on.")
     return StorageFailed(message, hint=_SQLITE_HINTS.get(code, _HINT))
+
+
+def _is_full(url: URL) -> bool:
+    """Whether there is no room beside the file for the pages that SQLite shares between programs.
+
+    It maps them into memory, and what has no room then is an input or output error to it.
+    """
+    with suppress(OSError, ValueError):
+        return shutil.disk_usage(Path(str(url.database)).absolute().parent).free < _SHARED_BYTES
+    return False

@@ -205,7 +205,8 @@ def _show(clip: Clip, *, first: bool) -> None:
         if first and attempt.outcome != "ok":
             say(f"{attempt.tier}: {attempt.outcome}: {attempt.reason}")
     for correction in clip.corrections:
-        say(f"{correction.field}: {correction.from_} -> {correction.to}, {correction.why}")
+        to = "left out" if correction.to is None else correction.to
+        say(f"{correction.field}: {correction.from_} -> {to}, {correction.why}")
     for warning in clip.warnings:
         say(f"warning: {warning}")
     if clip.is_video:

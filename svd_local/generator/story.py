@@ -166,7 +166,8 @@ class VideoGenerator:
                 lambda tier, before: self._serve(
                     tier, before, request, folder, monitor.for_tier(tier.id), place, delivery
                 ),
-                fall_through=not named,
+                # Only the first rung runs checkpoints: below it another model would stand in for it.
+                fall_through=not named and request.checkpoint is None,
             )
         except TierBusy as busy:
             if not (named and delivery.placeholders):

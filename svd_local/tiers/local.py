@@ -45,6 +45,7 @@ DEFAULT_ENGINE: Engine = "fused"
 SPEEDS = ("exact", "cached", "distilled")
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --device cpu."
+_OTHERS_HINT = "Other tiers are asked where no checkpoint is named."
 
 
 class LocalTier:
@@ -363,7 +364,8 @@ def _device(request: ClipRequest) -> str:
         return "cpu"
     missing = no_cuda()
     if missing is not None:
-        raise TierUnavailable(missing, hint=_CPU_HINT)
+        instead = request.tier == "auto" and request.checkpoint is not None
+        raise TierUnavailable(missing, hint=f"{_CPU_HINT} {_OTHERS_HINT}" if instead else _CPU_HINT)
     return "cuda"
 
 

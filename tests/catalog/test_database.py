@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from servers.databases import sqlite_only
+from sqlalchemy.exc import OperationalError
 
 from svd_local.catalog import Catalog
 from svd_local.catalog.database import Database
@@ -202,6 +203,21 @@ def test_a_full_disk_is_a_full_disk(root, catalog, make_clip):
     with pytest.raises(DiskFull, match="full"):
         catalog.add(make_clip(), {"prompt": "x" * 200_000})
     assert catalog.clips() == []
+
+
+@sqlite_only
+@pytest.mark.parametrize(("free", "error"), [(4096, DiskFull), (2**30, StorageFailed)])
+def test_so_full_that_nothing_can_be_shared(root, catalog, monkeypatch, free, error):
+    """SQLite then calls it an input or output error."""
+    import shutil
+
+    catalog.open()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 0, free))
+    broken = sqlite3.OperationalError("disk I/O error")
+    broken.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    with pytest.raises(StorageFailed) as caught, catalog._database.writing():
+        raise OperationalError("SELECT 1", None, broken)
+    assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,18 @@ def test_auto_falls_through_and_says_why(settings: Settings) -> None:
     assert clip.files.manifest.stem == clip.path.stem
 
 
+def test_a_named_checkpoint_is_not_replaced_by_what_needs_none(
+    settings: Settings, nothing_left: Path
+) -> None:
+    class Broken(FakeTier):
+        id = "better"
+
+    ladder = [Broken(enabled=False), ImageSequenceTier()]
+    with pytest.raises(TierUnavailable) as caught:
+        VideoGenerator(settings, tiers=ladder).generate(prompt="a lesson", checkpoint="svd-xt")
+    assert [a.tier for a in caught.value.attempts] == ["better"]
+
+
 def test_auto_never_takes_the_fake_tier(settings: Settings, tier: _Counting) -> None:
     clip = VideoGenerator(settings, tiers=[tier]).generate(prompt="a lesson")
     assert clip.kind == "placeholder"
