@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 class Control:
@@ -30,3 +34,41 @@ class Control:
     @property
     def cancelling(self) -> bool:
         return self._cancelling.is_set()
+
+
+class Wing(Control):
+    """The control of a part: stopped with the whole, or by itself."""
+
+    def __init__(self, whole: Control) -> None:
+        super().__init__()
+        self._whole = whole
+
+    @property
+    def stopping(self) -> bool:
+        return super().stopping or self._whole.stopping
+
+    @property
+    def cancelling(self) -> bool:
+        return super().cancelling or self._whole.cancelling
+
+
+@contextmanager
+def interrupts(control: Control) -> Iterator[None]:
+    """Ctrl-C is ``control.ask`` within the block, where it is Python's usual interrupt otherwise.
+
+    The interrupt is an exception that may come between any two steps: a worker could be started, and
+    forgotten.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(which: int, frame: FrameType | None) -> None:
+        control.ask()
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

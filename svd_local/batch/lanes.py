@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from svd_local.batch.adoption import adopt, owner_of
 from svd_local.batch.company import Company, is_suspect
@@ -36,8 +36,10 @@ from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
 from svd_local.catalog.jobs import Batch, Job, Lease
 from svd_local.errors import Cancelled, DeviceLost, LeaseLost, StorageFailed
-from svd_local.generator import Delivery, VideoGenerator
-from svd_local.result import Clip, Progress
+from svd_local.generator import Delivery
+from svd_local.request import ClipRequest
+from svd_local.result import Clip, Progress, ProgressCallback
+from svd_local.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -51,12 +53,30 @@ _CATALOG_PATIENCE_S = 600.0
 _SHORTEST_WAIT_S = 0.02
 
 
+class Maker(Protocol):
+    """What makes the lanes' clips: a ``VideoGenerator``, or one on another machine."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def generate(
+        self,
+        request: ClipRequest,
+        *,
+        progress: ProgressCallback,
+        cancelled: Callable[[], bool],
+        delivery: Delivery,
+    ) -> Clip:
+        """As ``VideoGenerator.generate``; ``DeviceLost`` ends all lanes of this maker."""
+        ...
+
+
 @dataclass
 class Lanes:
     """What the lanes share, and the lanes themselves."""
 
     catalog: Catalog
-    generator: VideoGenerator
+    generator: Maker
     batch: Batch
     options: BatchOptions
     control: Control
@@ -66,6 +86,8 @@ class Lanes:
     tell: Callable[[Event], None]
     buries: bool = True
     """Whether to look for dead workers; false where somebody else does who knows how they died."""
+    others: bool = False
+    """Whether there are workers on other machines, which may be able to do what this one is not."""
     failure: BaseException | None = field(default=None, init=False)
     """What ended a lane that should have gone on."""
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
@@ -212,7 +234,7 @@ class Lanes:
         return clip
 
     def _fail(self, lease: Lease, error: Exception) -> None:
-        verdict = judge(error, lease.job.attempt, self.options)
+        verdict = judge(error, lease.job.attempt, self.options, others=self.others)
         job = self._persist(
             lambda: self.catalog.jobs.fail(
                 lease,

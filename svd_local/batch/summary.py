@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -84,6 +85,13 @@ class BatchSummary:
         if self.stopped and not self.batch.finished:
             return 130
         return 1 if self.failures or not self.batch.finished else 0
+
+    def by(self, workers: tuple[WorkerFigures, ...]) -> BatchSummary:
+        """The same, with figures for each worker; times are then shares of all workers' time."""
+        seconds = sum(worker.seconds for worker in workers)
+        denoising = [w.denoising * w.seconds for w in workers if w.denoising is not None]
+        not_denoising = 1 - min(sum(denoising) / seconds, 1.0) if denoising else None
+        return dataclasses.replace(self, workers=workers, not_denoising=not_denoising)
 
     def to_json(self) -> dict[str, Any]:
         return {

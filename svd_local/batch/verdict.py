@@ -26,11 +26,14 @@ class Verdict:
     delay_s: float
 
 
-def judge(error: Exception, attempt: int, options: BatchOptions) -> Verdict:
+def judge(
+    error: Exception, attempt: int, options: BatchOptions, *, others: bool = False
+) -> Verdict:
     """What to do after try ``attempt`` ended with ``error``.
 
     Bad input stays bad, and so does a machine that is not set up for the tier or lacks the checkpoint:
-    those are given up at once, whole, with what to do. All else may pass, a bug of ours too.
+    those are given up at once, whole, with what to do. All else may pass, a bug of ours too; and with
+    ``others``, machines that are set up otherwise, what this one cannot do may be done there.
     """
     backoff = min(options.backoff_s * 2.0 ** (attempt - 1), _LONGEST_BACKOFF_S)
     if not isinstance(error, SvdLocalError):
@@ -40,8 +43,9 @@ def judge(error: Exception, attempt: int, options: BatchOptions) -> Verdict:
             "Please report it.",
         )
         return Verdict(reason, final=False, delay_s=backoff)
-    final = isinstance(error, (InvalidRequest, TierUnavailable)) and not isinstance(
-        error, CheckpointOffline
+    passing = isinstance(error, CheckpointOffline) or others
+    final = isinstance(error, InvalidRequest) or (
+        isinstance(error, TierUnavailable) and not passing
     )
     if isinstance(error, DeviceLost):
         backoff = 0.0  # what has to be waited for is another process

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from svd_local.result import Clip
+from svd_local.result import Clip, Correction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,6 +27,9 @@ class Delivery:
     whose process died in between can be adopted (``storage.orphans``, ``read_record``)."""
     commit: Callable[[Session, Clip], None] | None = None
     """Writes what must be committed with the clip's row; what it raises takes the clip back."""
+    before: Callable[[str, tuple[Correction, ...]], None] | None = None
+    """Called with the fingerprint, and what was corrected, of a clip that the catalog lacks, before it
+    is made; what it raises ends the clip. For whoever has another catalog to ask."""
     placeholders: bool = True
     """Whether a placeholder is written where no video can be made; else the reason is raised."""
 

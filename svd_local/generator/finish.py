@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,8 @@ from svd_local.tiers.base import BeginAgain, Frames, Monitor
 
 if TYPE_CHECKING:
     from svd_local.catalog import Catalog
+    from svd_local.generator.delivery import Delivery
+    from svd_local.storage import Staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,6 @@ class Finishing:
             Cancelled: asked for while frames were encoded.
             Exception: whatever the delivery's ``commit`` raises.
         """
-        from svd_local.storage import file_prefix
-
         work, staging, manifest = self.work, self.encoding.staging, self.frames.manifest
         plan, delivery, request = work.plan, work.delivery, work.request.describe()
         video = self.encoding.finish()
@@ -80,16 +80,7 @@ class Finishing:
             elapsed_s=elapsed_s,
             attempts=(*work.before, Attempt(plan.tier, "ok", elapsed_s=elapsed_s)),
         )
-        published = staging.publish(
-            file_prefix(plan.kind, synthetic=plan.synthetic),
-            suffixes,
-            stem=delivery.stem,
-            record=delivery.record(clip, request),
-        )
-        files = Files(published[".mp4"], published[".jpg"], published.get(".json"))
-        clip = dataclasses.replace(clip, path=published[".mp4"], files=files)
-        name = catalog.add(clip, request, joined=delivery.joined(clip))
-        return dataclasses.replace(clip, id=name)
+        return publish_staged(staging, suffixes, clip, request, delivery, catalog)
 
 
 @contextmanager
@@ -123,6 +114,43 @@ def encoded(work: Work, frames: Frames, room: Room) -> Iterator[Finishing]:
             close(frames.chunks)
             raise
         yield Finishing(work, frames, encoding)
+
+
+def publish_staged(
+    staging: Staging,
+    suffixes: Sequence[str],
+    clip: Clip,
+    request: Mapping[str, Any],
+    delivery: Delivery,
+    catalog: Catalog,
+) -> Clip:
+    """Publish a clip's staged files, then commit its row; answers it with its places and its name.
+
+    Args:
+        staging: holds the files of ``suffixes``, complete and checked.
+        suffixes: in the order they are to become visible, ``.mp4`` last.
+        clip: as it is, but for its places.
+        request: as ``ClipRequest.describe`` tells it.
+        delivery: its name, its owner, and what is committed with the row.
+        catalog: gets the row.
+
+    Raises:
+        InvalidRequest: the delivery's stem is no plain file name.
+        StorageFailed: files or row could not be stored.
+        Exception: whatever the delivery's ``commit`` raises.
+    """
+    from svd_local.storage import file_prefix
+
+    published = staging.publish(
+        file_prefix(clip.kind, synthetic=clip.synthetic),
+        suffixes,
+        stem=delivery.stem,
+        record=delivery.record(clip, request),
+    )
+    files = Files(published[".mp4"], published.get(".jpg"), published.get(".json"))
+    clip = dataclasses.replace(clip, path=published[".mp4"], files=files)
+    name = catalog.add(clip, request, joined=delivery.joined(clip))
+    return dataclasses.replace(clip, id=name)
 
 
 def publish_placeholder(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from svd_local.errors import InvalidRequest, TierBusy
 from svd_local.generator.delivery import Delivery
+from svd_local.generator.finding import find
 from svd_local.generator.seeds import draw_seed
 from svd_local.generator.sources import gather
 from svd_local.generator.turns import Place, Room, Turns, Underway
@@ -22,7 +23,7 @@ from svd_local.ladder import Breakers, climb
 from svd_local.request import ClipRequest
 from svd_local.result import Attempt, Clip, ProgressCallback
 from svd_local.settings import Settings
-from svd_local.tiers.base import Job, Monitor, Plan, Tier
+from svd_local.tiers.base import Job, Monitor, Tier
 
 if TYPE_CHECKING:
     from svd_local.catalog import Catalog
@@ -215,9 +216,12 @@ class VideoGenerator:
                 # The same clip, asked for twice at once, is made once and then found.
                 same = self._underway.alone(fingerprint, monitor.check, place.leave)
                 alone.enter_context(same)
-                found = self._find(fingerprint, plan, folder, delivery.stem)
+                catalog = self._open_catalog()
+                found = find(catalog, fingerprint, folder, delivery.stem, plan.corrections)
                 if found is not None:
                     return found
+                if delivery.before is not None:
+                    delivery.before(fingerprint, plan.corrections)
             # A catalog that cannot be written is found out before the GPU has worked for nothing.
             catalog = self._open_catalog()
             catalog.open()
@@ -246,19 +250,6 @@ class VideoGenerator:
             finishing = beyond.enter_context(encoded(work, frames, self._encoders))
             turn.close()
             return finishing.publish(catalog)
-
-    def _find(self, fingerprint: str, plan: Plan, folder: Path, stem: str | None) -> Clip | None:
-        """The clip the catalog has for ``fingerprint``, brought into ``folder``, named ``stem``."""
-        from svd_local.storage import link_or_copy
-
-        stored = self._open_catalog().find(fingerprint)
-        if stored is None:
-            return None
-        clip = stored.to_clip()
-        if stem is not None or clip.path.parent != folder.absolute():
-            files = link_or_copy(clip.files, folder, stem=stem)
-            clip = dataclasses.replace(clip, files=files, path=files.video or clip.path)
-        return dataclasses.replace(clip, corrections=plan.corrections, cached=True)
 
     def _open_catalog(self) -> Catalog:
         with self._opening:

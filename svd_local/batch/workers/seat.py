@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from svd_local.batch.events import JobBegun, JobDone, JobFailed, JobPostponed, JobProgress
 from svd_local.batch.summary import Tally, Watch, WorkerFigures
 from svd_local.batch.workers.places import Place
-from svd_local.batch.workers.process import WorkerProcess
-from svd_local.catalog.jobs import Job
+from svd_local.catalog.jobs import WORKER_LOST, Job
 from svd_local.errors import DeviceLost
 
 LOSSES_IN_A_ROW = 3
@@ -14,7 +15,11 @@ LOSSES_IN_A_ROW = 3
 _LONGEST_WAIT_S = 60.0
 
 
-class Seat:
+W = TypeVar("W")
+"""What a worker is to whoever started it."""
+
+
+class Seat(Generic[W]):
     """One worker's place. Its state is told by what is set:
 
     ``process`` a worker is at work; ``due`` one is to be started at that moment; ``over`` none is any
@@ -26,7 +31,7 @@ class Seat:
         self.place = place
         self.label = label
         self.tally = Tally()
-        self.process: WorkerProcess | None = None
+        self.process: W | None = None
         self.due: float | None = 0.0
         self.told = 0
         """How much of the wish to stop its worker has heard: 0 nothing, 1 stop, 2 cancel."""
@@ -45,7 +50,7 @@ class Seat:
     def over(self) -> bool:
         return self.process is None and self.due is None
 
-    def started(self, process: WorkerProcess) -> None:
+    def started(self, process: W) -> None:
         if not self.starts:
             self.tally = Tally()
         self.process, self.due, self.name = process, None, None
@@ -76,7 +81,7 @@ class Seat:
 
     def failed(self, event: JobPostponed | JobFailed) -> None:
         self.ended(event.job)
-        if event.reason.code == DeviceLost.code:
+        if event.reason.code in (DeviceLost.code, WORKER_LOST):
             self._broke.add(event.job.id)
 
     def lost(self, why: str, restart_s: float, now: float) -> float | None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from svd_local.batch.control import Control
+from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, EventCallback
 from svd_local.batch.ground import enrol, folders_of, sweep_all, sweep_last
 from svd_local.batch.options import BatchOptions
@@ -101,7 +98,7 @@ def supervise(
         folders = folders_of(catalog, batch.id, options.folder)
         uuids = [place.uuid for place in staff.places if place is not None and place.uuid]
         gpu_use = stack.enter_context(GpuUse(uuids))
-        stack.enter_context(_interrupts(control))
+        stack.enter_context(interrupts(control))
         supervisor = stack.enter_context(
             Supervisor(
                 catalog,
@@ -123,25 +120,3 @@ def supervise(
         sweep_last(folders)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         return supervisor.summary(catalog.jobs.batch(batch.id), failures, gpu_use)
-
-
-@contextmanager
-def _interrupts(control: Control) -> Iterator[None]:
-    """Ctrl-C is ``control.ask`` within the block, where it is Python's usual interrupt otherwise.
-
-    The interrupt is an exception that may come between any two steps: a worker could be started, and
-    forgotten.
-    """
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(which: int, frame: FrameType | None) -> None:
-        control.ask()
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)

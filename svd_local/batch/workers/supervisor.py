@@ -105,10 +105,12 @@ class Supervisor:
         self._command = command
         self._restart_s = restart_s
         self._seats = [
-            Seat(number, place, label)
+            Seat[WorkerProcess](number, place, label)
             for number, (place, label) in enumerate(zip(places, _labels(places), strict=True))
         ]
-        self._heard: queue.SimpleQueue[tuple[Seat, Message | None]] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[tuple[Seat[WorkerProcess], Message | None]] = (
+            queue.SimpleQueue()
+        )
         self._presence = Presence(settings.media_dir)  # not entered: it takes no jobs
         self._names: set[str] = set()
         self._graves: list[_Dead] = []
@@ -166,13 +168,8 @@ class Supervisor:
         workers = tuple(
             seat.figures(gpu_use.mean(uuid)) for seat, uuid in zip(self._seats, uuids, strict=True)
         )
-        seconds = sum(worker.seconds for worker in workers)
-        denoising = [w.denoising * w.seconds for w in workers if w.denoising is not None]
-        return dataclasses.replace(
-            self._tally.summary(batch, failures, stopped=self._control.stopping),
-            workers=workers,
-            not_denoising=1 - min(sum(denoising) / seconds, 1.0) if denoising else None,
-        )
+        mine = self._tally.summary(batch, failures, stopped=self._control.stopping)
+        return mine.by(workers)
 
     def tell(self, event: Event) -> None:
         """Tell whoever waits for the batch; once that has failed the batch is cancelled, in silence."""
@@ -213,7 +210,7 @@ class Supervisor:
         except queue.Empty:
             return
 
-    def _heed(self, seat: Seat, message: Message | None) -> None:
+    def _heed(self, seat: Seat[WorkerProcess], message: Message | None) -> None:
         if isinstance(message, Hello):
             seat.name = message.name
             self._names.add(message.name)
@@ -255,7 +252,7 @@ class Supervisor:
         cached = "cached" if event.clip.cached else "made"
         self._tally.count("adopted" if event.adopted else cached)
 
-    def _resumed(self, seat: Seat) -> None:
+    def _resumed(self, seat: Seat[WorkerProcess]) -> None:
         if seat.paused:
             seat.paused = False
             if not any(other.paused for other in self._seats):
@@ -263,7 +260,7 @@ class Supervisor:
 
     # Starting and ending them
 
-    def _look_after(self, seat: Seat) -> None:
+    def _look_after(self, seat: Seat[WorkerProcess]) -> None:
         """Start the worker that is due; see to one that has ended."""
         now = time.monotonic()
         if seat.process is not None:
@@ -277,7 +274,7 @@ class Supervisor:
         elif seat.due is not None and now >= seat.due:
             self._start(seat, now)
 
-    def _start(self, seat: Seat, now: float) -> None:
+    def _start(self, seat: Seat[WorkerProcess], now: float) -> None:
         order = Order(
             settings_document(self._settings),
             self._batch.id,
@@ -302,7 +299,9 @@ class Supervisor:
         seat.started(process)
         self.tell(WorkerStarted(seat.number, seat.label, process.pid, log))
 
-    def _see_off(self, seat: Seat, process: WorkerProcess, status: int, now: float) -> None:
+    def _see_off(
+        self, seat: Seat[WorkerProcess], process: WorkerProcess, status: int, now: float
+    ) -> None:
         """A worker has ended: well, or not."""
         over = self._catalog.jobs.outlook(self._batch.id).over or self._control.stopping
         why = cause_of(status, process.failed)
@@ -321,7 +320,7 @@ class Supervisor:
             self._deaths.update(jobs.keys())
             self._graves.append(_Dead(name, jobs, why, self._log_of(seat)))
 
-    def _replace(self, seat: Seat, why: str, now: float, over: bool = False) -> None:
+    def _replace(self, seat: Seat[WorkerProcess], why: str, now: float, over: bool = False) -> None:
         """A worker failed, or could not be started: have another, or set its place aside."""
         wait_s = seat.lost(why, self._restart_s, now)
         if over:
@@ -330,7 +329,7 @@ class Supervisor:
         if seat.set_aside is not None:
             self.tell(WorkerSetAside(seat.number, seat.label, seat.set_aside))
 
-    def _log_of(self, seat: Seat) -> Path:
+    def _log_of(self, seat: Seat[WorkerProcess]) -> Path:
         folder = self._settings.media_dir.absolute() / "logs"
         return folder / f"{self._batch.id}-worker-{seat.number}.log"
 

@@ -1,0 +1,218 @@
+"""The only module that imports Ray: connecting to a cluster, hiring actors, calling them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from svd_local.batch.ray.actor import Actor
+from svd_local.batch.ray.far import ActorLost
+from svd_local.batch.ray.values import House, Order
+from svd_local.errors import InvalidRequest, SvdLocalError
+
+_HERE = "127.0.0.1"
+_CLOSE_PATIENCE_S = 10.0
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How many actors the cluster has room for, and what each of them takes."""
+
+    count: int
+    gpu: bool
+    cpus: int
+
+
+class Cluster:
+    """A connection to a Ray cluster; a context manager. Its actors end with it.
+
+    Args:
+        address: ``HOST:PORT`` of the head node, or ``auto`` for the cluster this machine is a node of.
+            None: ``RAY_ADDRESS``, else that cluster, else one of this machine alone, for as long as the
+            batch runs, that listens on the loopback only. Where the process is connected already that
+            connection is used, and left as it is.
+
+    Raises:
+        InvalidRequest: Ray is not installed, or the cluster does not answer or refuses.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._own = False
+
+    def __enter__(self) -> Self:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        try:
+            import ray
+        except ImportError as error:
+            raise InvalidRequest(
+                f"runner: Ray cannot be imported: {error}",
+                hint="Install it here and on every node: pip install 'svd-local[ray]'.",
+                field="runner",
+            ) from error
+        if not ray.is_initialized():
+            _connect(self._address)
+            self._own = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._own:
+            import ray
+
+            ray.shutdown()
+
+    def places(self, workers: int | None = None) -> Places:
+        """One for each GPU of the nodes that live; without any GPU one for each node with CPUs.
+
+        Args:
+            workers: how many instead: more than there is room for now wait for nodes to come.
+        """
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        if gpus:
+            return Places(gpus if workers is None else workers, True, 1)
+        cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
+        if not cpus:
+            return Places(workers or 0, False, 1)
+        count = len(cpus) if workers is None else workers
+        each = min(cpus) // max(1, math.ceil(count / len(cpus)))
+        return Places(count, False, max(1, each))
+
+    def hire(self, house: House, places: Places, lanes: int) -> RayHand:
+        """Have an actor started, where and as soon as there is room for it."""
+        import ray
+
+        # A call of `make` for each lane, what is said beside each, and some for those being given up.
+        options = {
+            "num_cpus": places.cpus,
+            "num_gpus": 1 if places.gpu else 0,
+            "max_concurrency": 4 * lanes + 4,
+            "max_restarts": 0,  # whether and when another one comes is the staff's to say
+            "max_task_retries": 0,  # and tries are the catalog's
+            "scheduling_strategy": "DEFAULT" if places.gpu else "SPREAD",
+        }
+        with _losses():
+            return RayHand(ray.remote(Actor).options(**options).remote(house))
+
+
+class RayHand:
+    """An actor, called from here; see ``far.Hand``."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def hello(self) -> Any:
+        return self._call("hello")
+
+    def make(self, ticket: str, order: Order) -> Any:
+        return self._call("make", ticket, order)
+
+    def hear(self, ticket: str) -> Any:
+        return self._call("hear", ticket)
+
+    def answer(self, ticket: str, known: bool) -> None:
+        self._call("answer", ticket, known)
+
+    def cancel(self, ticket: str) -> None:
+        self._call("cancel", ticket)
+
+    def ready(self, promises: list[Any], timeout_s: float) -> list[Any]:
+        import ray
+
+        with _losses():
+            return list(ray.wait(promises, num_returns=1, timeout=timeout_s)[0])
+
+    def result(self, promise: Any) -> Any:
+        import ray
+
+        with _losses():
+            return ray.get(promise)
+
+    def close(self) -> None:
+        """Let it clear up, then end it."""
+        with suppress(ActorLost):
+            self.ready([self._call("close")], _CLOSE_PATIENCE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it now, or before it has begun."""
+        import ray
+
+        with suppress(Exception):  # whatever has become of it, it is wanted no more
+            ray.kill(self._actor, no_restart=True)
+
+    def _call(self, method: str, *args: Any) -> Any:
+        with _losses():
+            return getattr(self._actor, method).remote(*args)
+
+
+def own_node() -> str:
+    """The address of the node this process runs on."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
+@contextmanager
+def _losses() -> Iterator[None]:
+    """Within it, whatever Ray says of an actor that is gone becomes ``ActorLost``."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, SvdLocalError):
+            raise error.cause from None
+        raise RuntimeError(_line(str(error))) from error
+    except RayError as error:
+        raise ActorLost(_line(str(error))) from error
+
+
+def _line(text: str) -> str:
+    """What matters of Ray's many lines: the cause of a death, else the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason is known"]
+    said = [line for line in lines if line.startswith("The actor is dead because")]
+    line = said[0].removeprefix("The actor is dead because").lstrip(" :") if said else lines[-1]
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    if address is not None and address.startswith("ray://"):
+        raise InvalidRequest(
+            f"address: {address[:80]} is Ray's client protocol, by which no results come back whole",
+            hint="Start the batch on a node of the cluster, with --address auto.",
+            field="address",
+        )
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    named = address or os.environ.get("RAY_ADDRESS")
+    try:
+        try:
+            ray.init(address=named or "auto", **quiet)
+        except ConnectionError:
+            if named:
+                raise
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            ray.init(address="local", include_dashboard=False, _node_ip_address=_HERE, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        raise InvalidRequest(
+            f"address: no Ray cluster at {named or 'this machine'}: {_line(str(error))}",
+            hint="`ray status` on the head node shows whether it runs; it, RAY_AUTH_MODE and the token "
+            "must be the same here, and so must the versions of Ray and Python.",
+            field="address",
+        ) from error

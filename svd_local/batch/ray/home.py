@@ -1,0 +1,48 @@
+"""An actor's temporary media root on its node, gone with it; what killed ones left is swept."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from svd_local.storage import Lock
+
+_PREFIX = "svd-local-ray-"
+_LOCK = "lock"
+_HALF_BORN_S = 60.0
+
+
+class Home:
+    """A folder among the node's temporary files, held by a lock for as long as this process lives.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, ground: Path | None = None) -> None:
+        ground = ground or Path(tempfile.gettempdir())
+        _sweep(ground)
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=ground))
+        self._lock = Lock(self.folder / _LOCK)
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+
+
+def _sweep(ground: Path) -> None:
+    """Remove the homes of actors that were killed; other users' are left alone."""
+    for home in ground.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if not (home / _LOCK).exists() and time.time() - home.stat().st_mtime < _HALF_BORN_S:
+                continue  # its owner is about to lock it
+            lock = Lock(home / _LOCK)
+            try:
+                if lock.certain:
+                    shutil.rmtree(home, ignore_errors=True)
+            finally:
+                lock.release()

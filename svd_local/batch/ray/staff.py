@@ -1,0 +1,333 @@
+"""The seats of a batch on a cluster: in each, one actor after the other, and the lanes it works for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from svd_local.batch.control import Control, Wing
+from svd_local.batch.events import (
+    Event,
+    JobBegun,
+    JobDone,
+    JobFailed,
+    JobLost,
+    JobPostponed,
+    JobProgress,
+    JobReleased,
+    Paused,
+    Resumed,
+    Waiting,
+    WorkerLost,
+    WorkerSetAside,
+    WorkerStarted,
+)
+from svd_local.batch.heart import Heart
+from svd_local.batch.lanes import Lanes
+from svd_local.batch.liveness import Presence
+from svd_local.batch.options import BatchOptions
+from svd_local.batch.ray.far import ActorLost, FarGenerator
+from svd_local.batch.ray.values import Hello, House
+from svd_local.batch.summary import Tally, WorkerFigures
+from svd_local.batch.workers.seat import Seat
+from svd_local.catalog.jobs import Batch
+from svd_local.errors import DeviceLost, StorageFailed
+from svd_local.settings import Settings
+
+if TYPE_CHECKING:
+    from svd_local.batch.ray.cluster import Cluster, RayHand
+    from svd_local.catalog import Catalog
+
+_LOOK_UP_S = 0.2
+_LOOK_AROUND_S = 5.0
+_SAY_S = 10.0
+"""How long nobody may be hired before that is said."""
+_NOBODY = Paused(
+    "no node of the cluster has room for a worker",
+    "ray status says what it has and what is taken; nodes that join are used.",
+)
+
+
+class Staff:
+    """Who makes the clips of a batch: a seat for each place in the cluster. For one thread's ``work``.
+
+    Each seat has a thread, which hires an actor, runs lanes over it until the batch is over, and hires
+    another where it is lost. Seats are added as nodes join.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        batch: Batch,
+        options: BatchOptions,
+        control: Control,
+        heart: Heart,
+        presence: Presence,
+        tell: Callable[[Event], None],
+        *,
+        cluster: Cluster,
+        workers: int | None,
+        sorts: tuple[Mapping[str, Any], ...],
+        restart_s: float,
+    ) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._batch = batch
+        self._options = options
+        self._control = control
+        self._heart = heart
+        self._presence = presence
+        self._pass_on = tell
+        self._cluster = cluster
+        self._workers = workers
+        self._sorts = sorts
+        self._restart_s = restart_s
+        self._lock = threading.RLock()
+        self._seats: list[Seat[RayHand]] = []
+        self._threads: list[threading.Thread] = []
+        self._kept: list[RayHand] = []
+        """Of no use, but in the way: nobody else shall be placed where they are."""
+        self._paused: set[int] = set()
+        self._told_to_wait = False
+        self._nobody_since: float | None = None
+        self._told_of_nobody = False
+        self.tally = Tally()
+        self.failure: BaseException | None = None
+        """What ended a seat that should have gone on."""
+
+    def work(self) -> None:
+        """Until every job is over, no seat is left, or the batch was stopped and its lanes ended."""
+        look_at = 0.0
+        try:
+            while True:
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + _LOOK_AROUND_S
+                    self._seat_more()
+                    self._bury_strangers()
+                self._say_whether_nobody_is_there()
+                working = any(thread.is_alive() for thread in self._threads)
+                if not working and (self._seats or self._control.stopping or self._over()):
+                    break
+                time.sleep(_LOOK_UP_S)
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+            self._fail(error)
+            for thread in self._threads:
+                thread.join()
+        for hand in self._kept:
+            hand.kill()
+
+    def figures(self) -> tuple[WorkerFigures, ...]:
+        """How each seat fared. The nodes' own use of their GPUs is not measured."""
+        return tuple(seat.figures(None) for seat in self._seats)
+
+    # Seats
+
+    def _seat_more(self) -> None:
+        wanted = 0 if self._control.stopping else self._cluster.places(self._workers).count
+        while len(self._seats) < wanted:
+            seat = Seat["RayHand"](len(self._seats), None, None)
+            thread = threading.Thread(target=self._sit, args=(seat,), name=f"seat-{seat.number}")
+            with self._lock:
+                self._seats.append(seat)
+            self._threads.append(thread)
+            thread.start()
+
+    def _sit(self, seat: Seat[RayHand]) -> None:
+        """One seat's life."""
+        try:
+            while seat.due is not None and self._slept_until(seat.due):
+                self._hire_and_work(seat)
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+            self._fail(error)
+        finally:
+            with self._lock:
+                seat.cleared()
+                seat.due = None
+
+    def _hire_and_work(self, seat: Seat[RayHand]) -> None:
+        """One actor's time in a seat. Sets when the next one is due."""
+        places = self._cluster.places(self._workers)
+        house = House.of(self._settings, _version(), self._sorts, gpu=places.gpu)
+        hand = self._cluster.hire(house, places, self._options.lanes)
+        try:
+            hello = self._hello(hand)
+            if hello is None:
+                seat.due = None
+                hand.kill()
+            elif hello.unfit is not None:
+                self._kept.append(hand)
+                self._set_aside(seat, hello, hello.unfit)
+            else:
+                self._started(seat, hand, hello)
+                failure = self._work(seat, hand)
+                if failure is not None:
+                    raise failure
+                seat.due = None
+                hand.close()
+        except DeviceLost as error:
+            hand.kill()
+            self._lost(seat, error)
+        except BaseException:
+            hand.kill()
+            raise
+
+    def _hello(self, hand: RayHand) -> Hello | None:
+        """Wait until the actor is up; None where it is not needed any more."""
+        promise = hand.hello()
+        over_at = time.monotonic() + self._options.poll_s
+        while not hand.ready([promise], _LOOK_UP_S):
+            if self._control.stopping:
+                return None
+            if time.monotonic() >= over_at:
+                over_at = time.monotonic() + self._options.poll_s
+                if self._over():
+                    return None
+        hello = hand.result(promise)
+        assert isinstance(hello, Hello)
+        return hello
+
+    def _work(self, seat: Seat[RayHand], hand: RayHand) -> BaseException | None:
+        """Lanes over one actor, to their end; answers what ended them too early."""
+        wing = Wing(self._control)
+        lanes = Lanes(
+            self._catalog,
+            FarGenerator(hand, self._settings, self._catalog),
+            self._batch,
+            self._options,
+            wing,
+            self._heart,
+            self._presence,
+            self.tally,
+            functools.partial(self._hear, seat),
+            buries=False,
+            others=True,
+        )
+        threads = lanes.start()
+        lost: ActorLost | None = None
+        ping = hand.hello()
+        while any(thread.is_alive() for thread in threads):
+            threads[0].join(_LOOK_UP_S) if threads[0].is_alive() else time.sleep(_LOOK_UP_S)
+            try:
+                # One that dies while it has nothing to do is not to be found out by the next job.
+                if lost is None and hand.ready([ping], 0):
+                    hand.result(ping)
+                    ping = hand.hello()
+            except DeviceLost as error:
+                lost = error if isinstance(error, ActorLost) else ActorLost(error.message)
+                wing.cancel()
+        return lanes.failure or lost
+
+    def _started(self, seat: Seat[RayHand], hand: RayHand, hello: Hello) -> None:
+        with self._lock:
+            seat.place = hello.gpu
+            seat.label = _label(hello)
+            seat.started(hand)
+        self._pass_on(WorkerStarted(seat.number, seat.label, hello.pid, hello.log))
+
+    def _lost(self, seat: Seat[RayHand], error: DeviceLost) -> None:
+        why = error.why if isinstance(error, ActorLost) else error.message
+        with self._lock:
+            seat.due = None
+            wait_s = seat.lost(why, self._restart_s, time.monotonic())
+            seat.cleared()
+            if self._control.stopping or self._over():
+                seat.due = wait_s = None
+        self._pass_on(WorkerLost(seat.number, seat.label, why, wait_s))
+        if seat.set_aside is not None:
+            self._pass_on(WorkerSetAside(seat.number, seat.label, seat.set_aside))
+
+    def _set_aside(self, seat: Seat[RayHand], hello: Hello, why: str) -> None:
+        seat.due = None
+        seat.label = _label(hello)
+        seat.set_aside = why
+        self._pass_on(WorkerSetAside(seat.number, seat.label, why))
+
+    # What the lanes say
+
+    def _hear(self, seat: Seat[RayHand], event: Event) -> None:
+        """Pass on what the lanes of one seat say, as if there were one set of lanes."""
+        with self._lock:
+            if isinstance(event, (JobBegun, JobProgress)):
+                if isinstance(event, JobBegun):
+                    seat.begun(event)
+                    self._told_to_wait = False
+                else:
+                    seat.progress(event)
+                lane = seat.number * self._options.lanes + event.lane
+                event = dataclasses.replace(event, lane=lane)
+            elif isinstance(event, JobDone):
+                seat.done(event)
+            elif isinstance(event, (JobPostponed, JobFailed)):
+                seat.failed(event)
+            elif isinstance(event, (JobReleased, JobLost)):
+                seat.ended(event.job)
+            elif isinstance(event, Waiting):
+                if self._told_to_wait or any(other.at_hand for other in self._seats):
+                    return
+                self._told_to_wait = True
+            elif isinstance(event, Paused):
+                self._paused.add(seat.number)
+                if len(self._paused) > 1:
+                    return
+            elif isinstance(event, Resumed):
+                self._paused.discard(seat.number)
+                if self._paused:
+                    return
+            self._pass_on(event)
+
+    # Looking around
+
+    def _say_whether_nobody_is_there(self) -> None:
+        with self._lock:
+            there = any(seat.process is not None for seat in self._seats)
+            hoped = not self._seats or any(not seat.over for seat in self._seats)
+        if there or not hoped:
+            self._nobody_since = None
+            if self._told_of_nobody:
+                self._told_of_nobody = False
+                self._pass_on(Resumed())
+            return
+        now = time.monotonic()
+        self._nobody_since = self._nobody_since or now
+        if now - self._nobody_since > _SAY_S and not self._told_of_nobody:
+            self._told_of_nobody = True
+            self._pass_on(_NOBODY)
+
+    def _bury_strangers(self) -> None:
+        """Take the jobs of drivers and workers that died on this machine."""
+        with suppress(StorageFailed):  # the lanes say so, and it is tried again
+            for name in self._presence.dead():
+                self._catalog.jobs.release_dead(name, tries=self._options.tries)
+
+    def _over(self) -> bool:
+        with suppress(StorageFailed):
+            return self._catalog.jobs.outlook(self._batch.id).over
+        return False
+
+    def _slept_until(self, moment: float) -> bool:
+        """Wait for ``moment``; false where it need not be waited for."""
+        while (left := moment - time.monotonic()) > 0:
+            if self._control.stopping:
+                return False
+            time.sleep(min(left, _LOOK_UP_S))
+        return not self._control.stopping
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self._control.ask()
+
+
+def _label(hello: Hello) -> str:
+    return hello.node if hello.gpu is None else f"{hello.gpu.name} at {hello.node}"
+
+
+def _version() -> str:
+    from svd_local import __version__
+
+    return __version__
