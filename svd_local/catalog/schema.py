@@ -5,6 +5,7 @@ Alembic is imported only then; an up-to-date database costs one query.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -16,6 +17,8 @@ HEAD = "0002"
 VERSION_TABLE = "svd_local_version"
 _ADVISORY_LOCK = 0x5D0CA1
 """Any number, the same for all who migrate."""
+_ALEMBIC = threading.Lock()
+"""It keeps what it works on in globals: two databases of one process are migrated one after the other."""
 
 
 def bring_up_to_date(engine: Engine, writer: Engine, place: str) -> None:
@@ -67,4 +70,5 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", folder.replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _ALEMBIC:
+        command.upgrade(config, "head")

@@ -116,6 +116,21 @@ def run(
         str | None,
         typer.Option("--gpus", help="Only these, as 0,2.", metavar="N,...", show_default=False),
     ] = None,
+    runner: Annotated[
+        str,
+        typer.Option(
+            "--runner", help="local, or ray: on the GPUs of a Ray cluster.", metavar="NAME"
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="Of the Ray cluster, as HOST:PORT; auto: the one this machine is a node of.",
+            metavar="ADDRESS",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html, .csv and .json.")
     ] = True,
@@ -130,7 +145,9 @@ def run(
     """
     with ending(json_output):
         from svd_local.batch import read_manifest, validate
+        from svd_local.cli.batch_run import Place, make
 
+        place = Place.of(runner, address, workers, gpus)
         if out is not None and not out.strip():
             raise InvalidRequest("out: an empty path", hint="Give a folder.", field="out")
         opened = read_manifest(
@@ -153,12 +170,10 @@ def run(
             return
         _require_startable(found, skip_invalid, json_output)
         from svd_local.batch import BatchOptions, batch_name
-        from svd_local.cli.batch_run import make
 
         called = batch_name(opened.path, found.out) if name is None else name
         options = BatchOptions(called, found.out, opened.path.absolute(), lanes=lanes, tries=tries)
-        chosen = None if gpus is None else [one.strip() for one in gpus.split(",")]
-        ended = make(found, settings, options, workers=workers, gpus=chosen, report=report)
+        ended = make(found, settings, options, place, report=report)
     ended.tell(json_output)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,11 @@ import typer
 
 from svd_local.cli._shared import emit, failure, printable, say, tell
 from svd_local.cli.batch_progress import batch_display
-from svd_local.errors import Cancelled, JobsFailed, SvdLocalError
+from svd_local.errors import Cancelled, InvalidRequest, JobsFailed, SvdLocalError
 
 if TYPE_CHECKING:
-    from svd_local.batch import BatchOptions, BatchSummary, Validation
+    from svd_local.batch import BatchOptions, BatchSummary, JobSpec, Validation
+    from svd_local.batch.events import EventCallback
     from svd_local.batch.report import ReportFiles
     from svd_local.settings import Settings
 
@@ -80,13 +81,66 @@ class Ending:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a batch runs: by processes of this machine, or on a Ray cluster."""
+
+    ray: bool = False
+    address: str | None = None
+    """Of the cluster; see ``run_ray``."""
+    workers: int | None = None
+    gpus: Sequence[str] | None = None
+    """By number or UUID; see ``supervise_batch``."""
+
+    @classmethod
+    def of(cls, runner: str, address: str | None, workers: int | None, gpus: str | None) -> Place:
+        """As the options say it.
+
+        Raises:
+            InvalidRequest: there is no such runner, or it has no such option.
+        """
+        chosen = None if gpus is None else [one.strip() for one in gpus.split(",")]
+        if runner not in ("local", "ray"):
+            raise InvalidRequest(
+                f"runner: {runner[:40]!r} is none", hint="Write local or ray.", field="runner"
+            )
+        if runner == "ray" and gpus is not None:
+            raise InvalidRequest(
+                "gpus: which GPUs a Ray cluster uses is said where its nodes are started",
+                hint="Leave it out; --workers says how many are used.",
+                field="gpus",
+            )
+        if runner == "local" and address is not None:
+            raise InvalidRequest(
+                "address: only a Ray cluster has one", hint="Add --runner ray.", field="address"
+            )
+        return cls(runner == "ray", address, workers, chosen)
+
+    def run(
+        self,
+        settings: Settings,
+        specs: Iterable[JobSpec],
+        options: BatchOptions,
+        hear: EventCallback,
+    ) -> BatchSummary:
+        """Make the clips there."""
+        if self.ray:
+            from svd_local.batch.ray import run_ray
+
+            return run_ray(
+                settings, specs, options, hear, address=self.address, workers=self.workers
+            )
+        from svd_local.batch.workers import supervise_batch
+
+        return supervise_batch(settings, specs, options, hear, workers=self.workers, gpus=self.gpus)
+
+
 def make(
     found: Validation,
     settings: Settings,
     options: BatchOptions,
+    place: Place,
     *,
-    workers: int | None = None,
-    gpus: Sequence[str] | None = None,
     report: bool = True,
 ) -> Ending:
     """Make every good clip of a validated manifest.
@@ -95,22 +149,18 @@ def make(
         found: the manifest, found sound.
         settings: the machine's.
         options: how the batch is run.
-        workers: how many processes, and ``gpus`` on which; see ``supervise_batch``.
-        gpus: by number or UUID.
+        place: where it runs.
         report: whether one is written at the end.
 
     Raises:
-        InvalidRequest: there are no such GPUs.
+        InvalidRequest: there are no such GPUs, or no such cluster.
         StorageFailed: the folder or the catalog cannot be used.
     """
-    from svd_local.batch.workers import supervise_batch
     from svd_local.storage import check_writable
 
     check_writable(options.folder, field="out")  # before even a catalog is made
     with batch_display() as hear:
-        summary = supervise_batch(
-            settings, found.specs(), options, hear, workers=workers, gpus=gpus
-        )
+        summary = place.run(settings, found.specs(), options, hear)
     # Who has asked for the prompt twice does not wait for strips of frames.
     written = _report(settings, summary, sheets=not summary.stopped) if report else None
     return Ending(summary, written, len(found.bad_rows))

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from servers.databases import sqlite_only
@@ -257,3 +258,13 @@ def test_any_folder_name_will_do(tmp_path, make_clip, name):
         catalog.add(make_clip(), {})
         assert len(catalog.clips()) == 1
     assert (tmp_path / name / "catalog.sqlite3").is_file()
+
+
+def test_databases_made_at_once_in_one_process_do_not_disturb_one_another(tmp_path):
+    def made(number: int) -> list[object]:
+        with Catalog(None, tmp_path / str(number)) as catalog:
+            catalog.open()
+            return catalog.clips()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(made, range(8))) == [[]] * 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from svd_local.batch.ray.far import ActorLost
 from svd_local.batch.ray.values import House, Order
 from svd_local.errors import InvalidRequest, SvdLocalError
 
-_HERE = "127.0.0.1"
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+"""Has a cluster of one machine listen on 127.0.0.1 alone, as Ray does on macOS, and ask for a token."""
+_ANSWER_S = 5.0
 _CLOSE_PATIENCE_S = 10.0
 _LONGEST_REASON = 300
 
@@ -35,9 +38,9 @@ class Cluster:
 
     Args:
         address: ``HOST:PORT`` of the head node, or ``auto`` for the cluster this machine is a node of.
-            None: ``RAY_ADDRESS``, else that cluster, else one of this machine alone, for as long as the
-            batch runs, that listens on the loopback only. Where the process is connected already that
-            connection is used, and left as it is.
+            None: ``RAY_ADDRESS``, else one of this machine alone, for as long as the batch runs; it
+            listens on the loopback only, unless the process had imported Ray before. Where the process
+            is connected already that connection is used, and left as it is.
 
     Raises:
         InvalidRequest: Ray is not installed, or the cluster does not answer or refuses.
@@ -49,6 +52,11 @@ class Cluster:
 
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        named = self._address or os.environ.get("RAY_ADDRESS")
+        if named is None:
+            os.environ.update(_ALONE)  # read while Ray is imported
+        else:
+            _require_answer(named)
         try:
             import ray
         except ImportError as error:
@@ -58,7 +66,7 @@ class Cluster:
                 field="runner",
             ) from error
         if not ray.is_initialized():
-            _connect(self._address)
+            _connect(named)
             self._own = True
         return self
 
@@ -170,7 +178,7 @@ def own_node() -> str:
 @contextmanager
 def _losses() -> Iterator[None]:
     """Within it, whatever Ray says of an actor that is gone becomes ``ActorLost``."""
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
     try:
         yield
@@ -178,6 +186,9 @@ def _losses() -> Iterator[None]:
         if isinstance(error.cause, SvdLocalError):
             raise error.cause from None
         raise RuntimeError(_line(str(error))) from error
+    except ActorUnavailableError as error:
+        # Ray would have us wait whether it answers again; what it was making is lost to us either way.
+        raise ActorLost("its process or its node does not answer any more") from error
     except RayError as error:
         raise ActorLost(_line(str(error))) from error
 
@@ -190,29 +201,44 @@ def _line(text: str) -> str:
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
 
 
+def _require_answer(address: str) -> None:
+    """Find out quickly that nobody is there: Ray would try for minutes.
+
+    Raises:
+        InvalidRequest: no connection can be made to ``address``, or it is none we take.
+    """
+    if "://" in address:
+        raise InvalidRequest(
+            f"address: {address[:80]} names a protocol, and the batch has to be on a node itself",
+            hint="Start it on a node of the cluster, with --address auto or HOST:PORT.",
+            field="address",
+        )
+    host, _, port = address.rpartition(":")
+    if address in ("auto", "local") or not (host and port.isdecimal()):
+        return  # Ray finds it, or says what it takes
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
 def _connect(address: str | None) -> None:
     import ray
 
-    if address is not None and address.startswith("ray://"):
-        raise InvalidRequest(
-            f"address: {address[:80]} is Ray's client protocol, by which no results come back whole",
-            hint="Start the batch on a node of the cluster, with --address auto.",
-            field="address",
-        )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    named = address or os.environ.get("RAY_ADDRESS")
     try:
-        try:
-            ray.init(address=named or "auto", **quiet)
-        except ConnectionError:
-            if named:
-                raise
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            ray.init(address="local", include_dashboard=False, _node_ip_address=_HERE, **quiet)
+        if address is None:
+            ray.init(address="local", include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        raise InvalidRequest(
-            f"address: no Ray cluster at {named or 'this machine'}: {_line(str(error))}",
-            hint="`ray status` on the head node shows whether it runs; it, RAY_AUTH_MODE and the token "
-            "must be the same here, and so must the versions of Ray and Python.",
-            field="address",
-        ) from error
+        raise _no_cluster(address, _line(str(error))) from error
+
+
+def _no_cluster(address: str | None, why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"address: no Ray cluster at {address or 'this machine'}: {why}",
+        hint="ray status shows on a node whether it runs. RAY_AUTH_MODE and the token must be the same "
+        "here as there, and so must the versions of Ray and Python.",
+        field="address",
+    )

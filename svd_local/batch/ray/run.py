@@ -73,18 +73,41 @@ def run_ray(
         StorageFailed: the folder or the catalog cannot be used.
         Exception: what ``events`` raised, after the clips at hand were cancelled.
     """
-    from svd_local.catalog import Catalog
-
     if workers is not None and workers < 1:
         raise InvalidRequest(
             f"workers: {workers} on a cluster make no clip",
             hint="Write 1 or more.",
             field="workers",
         )
-    control = control or Control()
+    with Cluster(address) as cluster:
+        return run_on(
+            cluster,
+            settings,
+            specs,
+            options,
+            events,
+            control or Control(),
+            workers=workers,
+            restart_s=restart_s,
+        )
+
+
+def run_on(
+    cluster: Cluster,
+    settings: Settings,
+    specs: Iterable[JobSpec],
+    options: BatchOptions,
+    events: EventCallback | None,
+    control: Control,
+    *,
+    workers: int | None = None,
+    restart_s: float = 1.0,
+) -> BatchSummary:
+    """``run_ray`` on a cluster that is connected."""
+    from svd_local.catalog import Catalog
+
     told: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(address))
         catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
         catalog.open()
         presence = stack.enter_context(Presence(settings.media_dir))

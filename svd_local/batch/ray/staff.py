@@ -31,7 +31,7 @@ from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
-from svd_local.batch.ray.far import ActorLost, FarGenerator
+from svd_local.batch.ray.far import ActorLost, FarGenerator, Hand
 from svd_local.batch.ray.values import Hello, House
 from svd_local.batch.summary import Tally, WorkerFigures
 from svd_local.batch.workers.seat import Seat
@@ -40,7 +40,7 @@ from svd_local.errors import DeviceLost, StorageFailed
 from svd_local.settings import Settings
 
 if TYPE_CHECKING:
-    from svd_local.batch.ray.cluster import Cluster, RayHand
+    from svd_local.batch.ray.cluster import Cluster
     from svd_local.catalog import Catalog
 
 _LOOK_UP_S = 0.2
@@ -89,9 +89,9 @@ class Staff:
         self._sorts = sorts
         self._restart_s = restart_s
         self._lock = threading.RLock()
-        self._seats: list[Seat[RayHand]] = []
+        self._seats: list[Seat[Hand]] = []
         self._threads: list[threading.Thread] = []
-        self._kept: list[RayHand] = []
+        self._kept: list[Hand] = []
         """Of no use, but in the way: nobody else shall be placed where they are."""
         self._paused: set[int] = set()
         self._told_to_wait = False
@@ -131,14 +131,14 @@ class Staff:
     def _seat_more(self) -> None:
         wanted = 0 if self._control.stopping else self._cluster.places(self._workers).count
         while len(self._seats) < wanted:
-            seat = Seat["RayHand"](len(self._seats), None, None)
+            seat = Seat[Hand](len(self._seats), None, None)
             thread = threading.Thread(target=self._sit, args=(seat,), name=f"seat-{seat.number}")
             with self._lock:
                 self._seats.append(seat)
             self._threads.append(thread)
             thread.start()
 
-    def _sit(self, seat: Seat[RayHand]) -> None:
+    def _sit(self, seat: Seat[Hand]) -> None:
         """One seat's life."""
         try:
             while seat.due is not None and self._slept_until(seat.due):
@@ -150,7 +150,7 @@ class Staff:
                 seat.cleared()
                 seat.due = None
 
-    def _hire_and_work(self, seat: Seat[RayHand]) -> None:
+    def _hire_and_work(self, seat: Seat[Hand]) -> None:
         """One actor's time in a seat. Sets when the next one is due."""
         places = self._cluster.places(self._workers)
         house = House.of(self._settings, _version(), self._sorts, gpu=places.gpu)
@@ -177,7 +177,7 @@ class Staff:
             hand.kill()
             raise
 
-    def _hello(self, hand: RayHand) -> Hello | None:
+    def _hello(self, hand: Hand) -> Hello | None:
         """Wait until the actor is up; None where it is not needed any more."""
         promise = hand.hello()
         over_at = time.monotonic() + self._options.poll_s
@@ -192,7 +192,7 @@ class Staff:
         assert isinstance(hello, Hello)
         return hello
 
-    def _work(self, seat: Seat[RayHand], hand: RayHand) -> BaseException | None:
+    def _work(self, seat: Seat[Hand], hand: Hand) -> BaseException | None:
         """Lanes over one actor, to their end; answers what ended them too early."""
         wing = Wing(self._control)
         lanes = Lanes(
@@ -223,14 +223,14 @@ class Staff:
                 wing.cancel()
         return lanes.failure or lost
 
-    def _started(self, seat: Seat[RayHand], hand: RayHand, hello: Hello) -> None:
+    def _started(self, seat: Seat[Hand], hand: Hand, hello: Hello) -> None:
         with self._lock:
             seat.place = hello.gpu
             seat.label = _label(hello)
             seat.started(hand)
         self._pass_on(WorkerStarted(seat.number, seat.label, hello.pid, hello.log))
 
-    def _lost(self, seat: Seat[RayHand], error: DeviceLost) -> None:
+    def _lost(self, seat: Seat[Hand], error: DeviceLost) -> None:
         why = error.why if isinstance(error, ActorLost) else error.message
         with self._lock:
             seat.due = None
@@ -242,7 +242,7 @@ class Staff:
         if seat.set_aside is not None:
             self._pass_on(WorkerSetAside(seat.number, seat.label, seat.set_aside))
 
-    def _set_aside(self, seat: Seat[RayHand], hello: Hello, why: str) -> None:
+    def _set_aside(self, seat: Seat[Hand], hello: Hello, why: str) -> None:
         seat.due = None
         seat.label = _label(hello)
         seat.set_aside = why
@@ -250,7 +250,7 @@ class Staff:
 
     # What the lanes say
 
-    def _hear(self, seat: Seat[RayHand], event: Event) -> None:
+    def _hear(self, seat: Seat[Hand], event: Event) -> None:
         """Pass on what the lanes of one seat say, as if there were one set of lanes."""
         with self._lock:
             if isinstance(event, (JobBegun, JobProgress)):
