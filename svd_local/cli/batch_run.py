@@ -63,6 +63,11 @@ class Ending:
             say(f"svd-local: {trouble.message}")
             say(trouble.hint)
 
+    def _why_nobody_is_left(self) -> str:
+        """The workers' reasons, each once."""
+        reasons = dict.fromkeys(worker.set_aside for worker in self.summary.workers)
+        return " ".join(f"{reason.rstrip('.')}." for reason in reasons if reason is not None)
+
     def _trouble(self) -> SvdLocalError | None:
         summary, name = self.summary, shlex.quote(self.summary.batch.name)
         if summary.exit_status == 0:
@@ -72,8 +77,8 @@ class Ending:
         if not summary.failures:
             return JobsFailed(
                 "no worker is left, and not all clips are made",
-                hint="Every worker failed again and again; their logs are in the media root. What is "
-                "left waits for the same command.",
+                hint=f"{self._why_nobody_is_left()} Logs of worker processes are in the media root. "
+                "What is left waits for the same command.",
             )
         return JobsFailed(
             f"{len(summary.failures):,} of {summary.batch.total:,} clips were given up",

@@ -266,3 +266,34 @@ def test_the_sample_manifest_with_the_tiny_checkpoint(
         *("--tier", "local"),
     )
     assert (status, document["made"]) == (0, document["batch"]["total"])
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--runner", "dask"), "runner"),
+        (("--address", "10.0.0.1:6379"), "address"),
+        (("--runner", "ray", "--gpus", "0"), "gpus"),
+        (("--runner", "ray", "--address", "127.0.0.1:1"), "address"),
+        (("--runner", "ray", "--address", "ray://10.0.0.1:10001"), "address"),
+        (("--runner", "ray", "--workers", "0"), "workers"),
+    ],
+)
+def test_a_runner_that_cannot_be_had_is_said_and_nothing_is_written(
+    svd: Svd, options: tuple[str, ...], field: str
+) -> None:
+    manifest(1)
+    status, document = svd(*batch(*options))
+    assert (status, document["error"]["field"]) == (2, field)
+    assert not Path("out").exists()
+    assert not Path("media").exists()
+
+
+def test_ray_that_is_not_installed_is_said(svd: Svd, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest(1)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    status, document = svd(*batch("--runner", "ray"))
+    assert (status, document["error"]["field"]) == (2, "runner")
+    assert "scripts/setup ray" in document["error"]["hint"]
+    assert not Path("media").exists()

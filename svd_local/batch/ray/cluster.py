@@ -62,7 +62,7 @@ class Cluster:
         except ImportError as error:
             raise InvalidRequest(
                 f"runner: Ray cannot be imported: {error}",
-                hint="Install it here and on every node: pip install 'svd-local[ray]'.",
+                hint="Install the extra ray, here and on every node: scripts/setup ray.",
                 field="runner",
             ) from error
         if not ray.is_initialized():
