@@ -28,6 +28,9 @@ class NearHand:
     def hello(self) -> Any:
         return self._call("hello")
 
+    def ping(self) -> Any:
+        return self._call("ping")
+
     def make(self, ticket: str, order: Order) -> Any:
         return self._call("make", ticket, order)
 

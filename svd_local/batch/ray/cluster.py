@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +20,8 @@ from svd_local.errors import InvalidRequest, SvdLocalError
 
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 """Has a cluster of one machine listen on 127.0.0.1 alone, as Ray does on macOS, and ask for a token."""
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Nothing is told to anybody."""
 _ANSWER_S = 5.0
 _CLOSE_PATIENCE_S = 10.0
 _LONGEST_REASON = 300
@@ -49,26 +52,33 @@ class Cluster:
     def __init__(self, address: str | None) -> None:
         self._address = address
         self._own = False
+        self._before: dict[str, str | None] = {}
 
     def __enter__(self) -> Self:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        if sys.modules.get("ray") is not None and _is_connected():
+            return self
         named = self._address or os.environ.get("RAY_ADDRESS")
-        if named is None:
-            os.environ.update(_ALONE)  # read while Ray is imported
-        else:
+        if named is not None:
             _require_answer(named)
+        self._set(_QUIET if named is not None else {**_QUIET, **_ALONE})
         try:
-            import ray
-        except ImportError as error:
-            raise InvalidRequest(
-                f"runner: Ray cannot be imported: {error}",
-                hint="Install the extra ray, here and on every node: scripts/setup ray.",
-                field="runner",
-            ) from error
-        if not ray.is_initialized():
             _connect(named)
             self._own = True
+        except BaseException:
+            self._reset()
+            raise
         return self
+
+    def _set(self, variables: Mapping[str, str]) -> None:
+        """Set what Ray reads from the environment, some of it while it is imported."""
+        self._before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+
+    def _reset(self) -> None:
+        for name, value in self._before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
     def __exit__(
         self,
@@ -80,6 +90,7 @@ class Cluster:
             import ray
 
             ray.shutdown()
+        self._reset()
 
     def places(self, workers: int | None = None) -> Places:
         """One for each GPU of the nodes that live; without any GPU one for each node with CPUs.
@@ -125,6 +136,9 @@ class RayHand:
 
     def hello(self) -> Any:
         return self._call("hello")
+
+    def ping(self) -> Any:
+        return self._call("ping")
 
     def make(self, ticket: str, order: Order) -> Any:
         return self._call("make", ticket, order)
@@ -222,9 +236,21 @@ def _require_answer(address: str) -> None:
         raise _no_cluster(address, str(error)) from error
 
 
-def _connect(address: str | None) -> None:
+def _is_connected() -> bool:
     import ray
 
+    return bool(ray.is_initialized())
+
+
+def _connect(address: str | None) -> None:
+    try:
+        import ray
+    except ImportError as error:
+        raise InvalidRequest(
+            f"runner: Ray cannot be imported: {error}",
+            hint="Install the extra ray, here and on every node: scripts/setup ray.",
+            field="runner",
+        ) from error
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _LOOK_UP_S = 0.2
 _LOOK_AROUND_S = 5.0
+_PING_S = 1.0
 _SAY_S = 10.0
 """How long nobody may be hired before that is said."""
 _NOBODY = Paused(
@@ -188,7 +189,10 @@ class Staff:
                 over_at = time.monotonic() + self._options.poll_s
                 if self._over():
                     return None
-        hello = hand.result(promise)
+        try:
+            hello = hand.result(promise)
+        except RuntimeError as error:  # what is installed there is broken, and others' is not
+            raise ActorLost(f"it cannot begin: {error}") from error
         assert isinstance(hello, Hello)
         return hello
 
@@ -209,18 +213,11 @@ class Staff:
             others=True,
         )
         threads = lanes.start()
-        lost: ActorLost | None = None
-        ping = hand.hello()
-        while any(thread.is_alive() for thread in threads):
-            threads[0].join(_LOOK_UP_S) if threads[0].is_alive() else time.sleep(_LOOK_UP_S)
-            try:
-                # One that dies while it has nothing to do is not to be found out by the next job.
-                if lost is None and hand.ready([ping], 0):
-                    hand.result(ping)
-                    ping = hand.hello()
-            except DeviceLost as error:
-                lost = error if isinstance(error, ActorLost) else ActorLost(error.message)
-                wing.cancel()
+        lost = _loss(hand, threads)
+        if lost is not None:
+            wing.cancel()
+        for thread in threads:
+            thread.join()
         return lanes.failure or lost
 
     def _started(self, seat: Seat[Hand], hand: Hand, hello: Hello) -> None:
@@ -321,6 +318,26 @@ class Staff:
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
         self._control.ask()
+
+
+def _loss(hand: Hand, threads: list[threading.Thread]) -> ActorLost | None:
+    """Wait for the lanes' end, or for the actor's, which is answered.
+
+    One that dies while it has nothing to do is not to be found out by the next job, which would lose a
+    try over it.
+    """
+    ping, again_at = None, 0.0
+    while living := [thread for thread in threads if thread.is_alive()]:
+        try:
+            if ping is None and time.monotonic() >= again_at:
+                ping = hand.ping()
+            if ping is not None and hand.ready([ping], 0):
+                hand.result(ping)
+                ping, again_at = None, time.monotonic() + _PING_S
+        except ActorLost as error:
+            return error
+        living[0].join(_LOOK_UP_S)
+    return None
 
 
 def _label(hello: Hello) -> str:
