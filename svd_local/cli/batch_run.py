@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +134,10 @@ class Place:
         if self.ray:
             from svd_local.batch.ray import run_ray
 
-            return run_ray(
-                settings, specs, options, hear, address=self.address, workers=self.workers
-            )
+            with redirect_stdout(sys.stderr):  # Ray prints there what befalls its nodes
+                return run_ray(
+                    settings, specs, options, hear, address=self.address, workers=self.workers
+                )
         from svd_local.batch.workers import supervise_batch
 
         return supervise_batch(settings, specs, options, hear, workers=self.workers, gpus=self.gpus)

@@ -16,6 +16,7 @@ import pytest
 
 from svd_local.catalog import Catalog
 from svd_local.cli import run
+from svd_local.errors import InvalidRequest
 from svd_local.media.probe import probe
 
 Svd = Callable[..., tuple[int, dict[str, Any]]]
@@ -297,3 +298,15 @@ def test_ray_that_is_not_installed_is_said(svd: Svd, monkeypatch: pytest.MonkeyP
     assert (status, document["error"]["field"]) == (2, "runner")
     assert "scripts/setup ray" in document["error"]["hint"]
     assert not Path("media").exists()
+
+
+def test_what_ray_prints_is_kept_out_of_the_document(
+    svd: Svd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_ray(*arguments: Any, **options: Any) -> None:
+        print("(raylet) A worker died")
+        raise InvalidRequest("address: none", hint="Give one.", field="address")
+
+    monkeypatch.setattr("svd_local.batch.ray.run_ray", run_ray)
+    manifest(1)
+    assert svd(*batch("--runner", "ray"))[0] == 2

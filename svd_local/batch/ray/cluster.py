@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,13 +44,15 @@ class Cluster:
             None: ``RAY_ADDRESS``, else one of this machine alone, for as long as the batch runs; it
             listens on the loopback only, unless the process had imported Ray before. Where the process
             is connected already that connection is used, and left as it is.
+        actor: what is hired; tests have their own.
 
     Raises:
         InvalidRequest: Ray is not installed, or the cluster does not answer or refuses.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, actor: Callable[[House], Actor] = Actor) -> None:
         self._address = address
+        self._actor = actor
         self._own = False
         self._before: dict[str, str | None] = {}
 
@@ -125,7 +127,7 @@ class Cluster:
             "scheduling_strategy": "DEFAULT" if places.gpu else "SPREAD",
         }
         with _losses():
-            return RayHand(ray.remote(Actor).options(**options).remote(house))
+            return RayHand(ray.remote(self._actor).options(**options).remote(house))
 
 
 class RayHand:

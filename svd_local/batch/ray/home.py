@@ -23,21 +23,25 @@ class Home:
     """
 
     def __init__(self, ground: Path | None = None) -> None:
-        ground = ground or Path(tempfile.gettempdir())
-        _sweep(ground)
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=ground))
+        self._ground = ground or Path(tempfile.gettempdir())
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._ground))
+        self._owner = self.folder.stat().st_uid
         self._lock = Lock(self.folder / _LOCK)
+        _sweep(self._ground, self._owner)
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove it, and those of others that were killed meanwhile."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
+        _sweep(self._ground, self._owner)
 
 
-def _sweep(ground: Path) -> None:
-    """Remove the homes of actors that were killed; other users' are left alone."""
+def _sweep(ground: Path, owner: int) -> None:
+    """Remove the homes of actors that were killed; other users' are left alone, and links."""
     for home in ground.glob(f"{_PREFIX}*"):
         with suppress(OSError):
+            if home.is_symlink() or home.stat().st_uid != owner:
+                continue
             if not (home / _LOCK).exists() and time.time() - home.stat().st_mtime < _HALF_BORN_S:
                 continue  # its owner is about to lock it
             lock = Lock(home / _LOCK)

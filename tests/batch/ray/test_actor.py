@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,11 +207,17 @@ def test_the_homes_of_killed_actors_are_swept(tmp_path: Path) -> None:
     dead = Home(ground)
     dead._lock.release()
     (ground / "svd-local-ray-newborn").mkdir()
+    (tmp_path / "precious").mkdir()
+    (ground / "svd-local-ray-link").symlink_to(tmp_path / "precious")
+    os.utime(tmp_path / "precious", (0, 0))
+    spared = {"svd-local-ray-newborn", "svd-local-ray-link"}
     third = Home(ground)
     left = {path.name for path in ground.iterdir()}
-    assert left == {alive.folder.name, third.folder.name, "svd-local-ray-newborn"}
+    assert left == {alive.folder.name, third.folder.name} | spared
+    third._lock.release()
     alive.close()
-    third.close()
+    assert {path.name for path in ground.iterdir()} == spared
+    assert list((tmp_path / "precious").iterdir()) == []
 
 
 def test_sorts_are_told_once(job: Callable[..., Job]) -> None:

@@ -14,15 +14,16 @@ from typing import Any
 
 import psutil
 import pytest
+from servers.databases import emptied
 from servers.ray_nodes import Nodes, ray_nodes
 
 from svd_local.catalog import Catalog
 from svd_local.media.probe import probe
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra ray)", exc_type=ImportError)
-pytestmark = pytest.mark.long
 
-CLIPS = 10
+CLIPS = 8
+NIGHT_ALONE = Path(__file__).parents[2] / "servers" / "ray_night_alone.py"
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,8 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def nodes() -> Iterator[Nodes]:
-    with ray_nodes(1, 1) as running:
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with ray_nodes(1, 1, SCRIPTED_MARKS=str(tmp_path)) as running:
         yield running
 
 
@@ -81,13 +82,13 @@ def ended(
     return process.returncode, told, json.loads(document) if document else {}
 
 
-def require_each_once() -> None:
+def require_each_once(database_url: str | None = None) -> None:
     """Every job done, each clip whole, each row one file's, nothing temporary left."""
     made = sorted(Path("out").absolute().glob("*.mp4"))
     assert len(made) == CLIPS
     assert all(probe(path).frames == 14 for path in made)
     assert not list(Path("out").glob(".svd-*"))
-    with Catalog(None, Path("media").absolute()) as catalog:
+    with Catalog(database_url, Path("media").absolute()) as catalog:
         assert sorted(clip.path for clip in catalog.clips()) == made
         [batch] = catalog.jobs.batches()
         jobs = catalog.jobs.jobs(batch.id, limit=None)
@@ -107,6 +108,7 @@ def test_a_killed_nodes_jobs_are_done_by_the_other(nodes: Nodes) -> None:
     require_each_once()
 
 
+@pytest.mark.long
 def test_after_a_killed_driver_the_same_command_goes_on(nodes: Nodes) -> None:
     first = started(nodes.environment, "--address", nodes.address)
     status, told, _ = ended(first, "[3/", first.kill)
@@ -118,6 +120,45 @@ def test_after_a_killed_driver_the_same_command_goes_on(nodes: Nodes) -> None:
     require_each_once()
 
 
+@pytest.mark.long
+def test_two_drivers_share_a_catalog_and_one_is_killed(nodes: Nodes, postgres: str) -> None:
+    shared = {**nodes.environment, "SVD_LOCAL_DATABASE_URL": (url := emptied(postgres))}
+    stays, dies = [started(shared, "--address", nodes.address, "--workers", "1") for _ in range(2)]
+    status, told, _ = ended(dies, ": synthetic_video", dies.kill)
+    assert status == -signal.SIGKILL, told
+    status, told, document = ended(stays)
+    assert status == 0, told
+    assert 0 < document["made"] < CLIPS, told
+    assert document["batch"]["counts"]["done"] == CLIPS
+    require_each_once(url)
+
+
+@pytest.mark.long
+def test_actors_that_die_or_lose_their_gpu_are_replaced(nodes: Nodes, tmp_path: Path) -> None:
+    nodes.kill(1)
+    prompts = ["lose-once a", "die-once b", "segv c", "d"]
+    night = subprocess.run(
+        [sys.executable, NIGHT_ALONE, nodes.address, tmp_path, *prompts],
+        env=nodes.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert night.returncode == 1, night.stderr
+    with Catalog(None, tmp_path / "media") as catalog:
+        jobs = catalog.jobs.jobs(catalog.jobs.batch("night").id, limit=None)
+    ends = [(job.state, job.attempt, job.reason and job.reason.code) for job in jobs]
+    assert ends[2] == ("failed", 2, "worker-lost"), night.stdout
+    assert [end[:2] for end in ends[:2]] == [("done", 2)] * 2
+    assert ends[3][:2] == ("done", 1)
+    assert len(list((tmp_path / "out").glob("*.mp4"))) == 3
+    assert "device-side assert" in night.stdout
+    assert not list((tmp_path / "out").glob(".svd-*"))
+    # What a killed one leaves is swept by the next; the last of them here is tried alone, and has none.
+    assert len(list(Path(nodes.environment["TMPDIR"]).glob("svd-local-ray-*"))) <= 1
+
+
+@pytest.mark.long
 def test_alone_it_listens_on_the_loopback_and_heeds_an_interrupt(tmp_path: Path) -> None:
     process = started({**os.environ, "RAY_AUTH_TOKEN_PATH": _token(tmp_path)})
     listening: set[str] = set()
