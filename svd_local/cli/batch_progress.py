@@ -188,10 +188,14 @@ def _passing(event: Event) -> str | None:
         return "finishing the clips at hand; Ctrl-C again cancels them"
     if isinstance(event, WorkerLost):
         again = "" if event.restart_s is None else f"; another begins in {event.restart_s:.0f} s"
-        return f"worker {event.worker} is lost: {event.why}{again}"
+        return f"{_worker(event)} is lost: {event.why}{again}"
     if isinstance(event, WorkerSetAside):
-        return f"worker {event.worker} is set aside: {event.why}"
+        return f"{_worker(event)} is set aside: {event.why}"
     return None
+
+
+def _worker(event: WorkerLost | WorkerSetAside) -> str:
+    return f"worker {event.worker}" + ("" if event.gpu is None else f" on {event.gpu}")
 
 
 def _of(job: Job) -> str:

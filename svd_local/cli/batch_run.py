@@ -79,8 +79,8 @@ class Ending:
         if not summary.failures:
             return JobsFailed(
                 "no worker is left, and not all clips are made",
-                hint=f"{self._why_nobody_is_left()} Logs of worker processes are in the media root. "
-                "What is left waits for the same command.",
+                hint=f"{self._why_nobody_is_left()} Logs of worker processes are in the media root, on "
+                "a cluster among Ray's. What is left waits for the same command.",
             )
         return JobsFailed(
             f"{len(summary.failures):,} of {summary.batch.total:,} clips were given up",
