@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from servers.databases import emptied
+from servers.databases import VARIABLE, emptied
 from servers.postgres import binaries, cluster
 
 from svd_local.settings import Settings, variable_of
@@ -61,6 +61,20 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
     if request.param == "sqlite":
         return None
     return emptied(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """On which kind ``database_of`` names a folder's own database, also in a test's own processes.
+
+    Most of such tests are on PostgreSQL only in the long run.
+    """
+    kind = str(request.param)
+    if kind == "postgresql":
+        monkeypatch.setenv(VARIABLE, request.getfixturevalue("postgres"))
+    else:
+        monkeypatch.delenv(VARIABLE, raising=False)
+    return kind
 
 
 @pytest.fixture

@@ -147,6 +147,10 @@ class BatchRow(Base):
     folder: Mapped[str] = mapped_column(Text)
 
 
+MAX_CODE = 64
+"""Letters of a reason's code that are kept: one from a tier of the user's own may be longer."""
+
+
 class JobRow(Base):
     """A clip that is wanted, and how far it has come; see ``jobs.store``."""
 
@@ -196,7 +200,7 @@ class JobRow(Base):
     path: Mapped[str | None] = mapped_column(Text)
     """The video, relative to the media root where inside it, else absolute."""
     cached: Mapped[bool]
-    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_code: Mapped[str | None] = mapped_column(String(MAX_CODE))
     error_message: Mapped[str | None] = mapped_column(Text)
     error_hint: Mapped[str | None] = mapped_column(Text)
 

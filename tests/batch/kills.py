@@ -2,6 +2,8 @@
 
     python kills.py FOLDER COUNT SEED
 
+The catalogs are on SQLite, or in schemas of the PostgreSQL that ``SVD_TEST_POSTGRES`` names.
+
 Each kill has a batch of its own: two jobs of the fake tier in two lanes, run by a child that tells
 through a pipe where its clips stand. Every third kill is aimed into a publication (from the moment the
 file was checked to that at which its row is committed and its staging gone), the others anywhere
@@ -32,6 +34,7 @@ import alembic.command  # noqa: F401 - loaded once, before the children are fork
 import numpy  # noqa: F401
 import PIL.Image  # noqa: F401
 from helpers import batches
+from servers.databases import database_of
 
 import svd_local.media.probe  # noqa: F401
 from svd_local.batch import events
@@ -53,7 +56,7 @@ def run(root: Path, tell: Callable[[str], None]) -> None:
             tell("adopted" if one.adopted else "done")
 
     watch_publishing(tell)
-    settings = batches.settings(root, fake_seconds=FAKE_S)
+    settings = batches.settings(root, database_of(root), fake_seconds=FAKE_S)
     summary = run_batch(settings, SPECS, batches.options(root, tries=9), event)
     tell(f"end {summary.exit_status}")
 
@@ -186,7 +189,7 @@ def one_kill(
     again, reading = fork(root)
     after = rest(reading)
     ended = os.waitstatus_to_exitcode(os.waitpid(again, 0)[1])
-    wrong = batches.faults(root, SPECS)
+    wrong = batches.faults(root, SPECS, database_of(root))
     if ended != 0 or "end 0" not in after:
         wrong.append(f"the second run ended with {ended}, telling {after[-3:]}")
     wrong += [f"left over: {path}" for path in (root / "tmp").iterdir()]
@@ -210,7 +213,7 @@ def state(root: Path) -> dict[str, int]:
     """What the death left behind."""
     out = root / "out"
     videos = len(list(out.rglob("*.mp4"))) - len(list(out.rglob(".svd-*/**/*.mp4")))
-    with Catalog(None, root / "media") as catalog:
+    with Catalog(database_of(root), root / "media") as catalog:
         rows = len(catalog.clips(limit=None))
     staging = len([path for path in out.rglob(".svd-*") if path.is_dir()])
     return {"videos": videos, "rows": rows, "staging": staging}

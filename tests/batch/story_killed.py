@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from servers.databases import database_of
+
 from svd_local.batch import BatchOptions, JobSpec, run_batch
 from svd_local.catalog.store import Catalog
 from svd_local.settings import Settings
@@ -43,7 +45,11 @@ def main(folder: Path, point: str) -> None:
 
     Path.rename, Catalog.add = moved, added  # type: ignore[method-assign, assignment]
     settings = Settings(
-        _env_file=None, media_dir=folder / "media", enable_fake_tier=True, models_dir=folder
+        _env_file=None,
+        media_dir=folder / "media",
+        database_url=database_of(folder),
+        enable_fake_tier=True,
+        models_dir=folder,
     )
     specs = [
         JobSpec(n + 1, n, f"{n:064x}", {"prompt": f"clip {n}", "tier": "fake"}, None, None)

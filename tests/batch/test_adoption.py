@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers import batches
+from servers.databases import database_of
 
 from svd_local.batch.adoption import adopt
 from svd_local.batch.plan import new_jobs
@@ -24,27 +25,36 @@ PART = ".svd-lesson 0.part"
 DIE = """
 import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])
 from helpers import batches
+from servers.databases import database_of
 from svd_local.batch.run import run_batch
 from svd_local.catalog import Catalog
 Catalog.add = lambda *args, **options: os._exit(9)
 root = Path(sys.argv[2])
-run_batch(batches.settings(root), [batches.spec(0)], batches.options(root))
+run_batch(batches.settings(root, database_of(root)), [batches.spec(0)], batches.options(root))
 """
+
+
+def run_and_die(root: Path) -> None:
+    words = [sys.executable, "-c", DIE, str(Path(__file__).parent.parent), str(root)]
+    assert subprocess.run(words).returncode == 9
 
 
 @pytest.fixture(scope="module")
 def dead_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run left that died with its clip published and its row not yet written."""
     root = tmp_path_factory.mktemp("dead")
-    words = [sys.executable, "-c", DIE, str(Path(__file__).parent.parent), str(root)]
-    assert subprocess.run(words).returncode == 9
+    run_and_die(root)
     return root
 
 
 @pytest.fixture
-def root(dead_run: Path, tmp_path: Path) -> Path:
+def root(request: pytest.FixtureRequest, server: str, tmp_path: Path) -> Path:
+    """A dead run of the test's own: on PostgreSQL a new one, on SQLite a copy."""
+    if server == "postgresql":
+        run_and_die(tmp_path / "root")
+        return tmp_path / "root"
     # The batch's folder is written down in the catalog: the copy says where it is now.
-    shutil.copytree(dead_run, tmp_path / "root")
+    shutil.copytree(request.getfixturevalue("dead_run"), tmp_path / "root")
     with Catalog(None, tmp_path / "root" / "media") as catalog:
         from sqlalchemy import text
 
@@ -56,7 +66,7 @@ def root(dead_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def catalog(root: Path) -> Any:
-    with Catalog(None, root / "media") as catalog:
+    with Catalog(database_of(root), root / "media") as catalog:
         yield catalog
 
 
@@ -101,8 +111,9 @@ def test_the_adopted_clip_is_as_if_nobody_had_died(
 ) -> None:
     adopted()
     (found,) = catalog.clips()
-    run_batch(batches.settings(tmp_path), SPECS, batches.options(tmp_path))
-    with Catalog(None, tmp_path / "media") as other:
+    url = database_of(tmp_path)
+    run_batch(batches.settings(tmp_path, url), SPECS, batches.options(tmp_path))
+    with Catalog(url, tmp_path / "media") as other:
         (made,) = other.clips()
     timed = {"elapsed_s", "timings", "attempts"}
     assert {k: v for k, v in found.document.items() if k not in timed} == {
@@ -135,8 +146,8 @@ def test_a_file_that_is_damaged_is_made_again(
     assert adopted() == 0
     assert names(root / "out") == []
     catalog.close()
-    run_batch(batches.settings(root), SPECS, batches.options(root))
-    assert batches.faults(root, SPECS) == []
+    run_batch(batches.settings(root, database_of(root)), SPECS, batches.options(root))
+    assert batches.faults(root, SPECS, database_of(root)) == []
 
 
 def test_another_clip_under_its_name_is_not_taken_for_it(

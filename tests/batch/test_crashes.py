@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import batches
-from servers.databases import VARIABLE, database_of
+from servers.databases import database_of, on_either_server
 
 from svd_local.batch.run import run_batch
 from svd_local.catalog import Catalog
@@ -33,13 +33,7 @@ POINTS = {
 """Each just before what the expression finds. Every other step is tried in the long run."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    if request.param == "sqlite":
-        return None
-    url = str(request.getfixturevalue("postgres"))
-    monkeypatch.setenv(VARIABLE, url)
-    return url
+pytestmark = pytest.mark.usefixtures("server")
 
 
 def deaths_of(folder: Path, *points: str, **environment: str) -> list[str | None]:
@@ -65,6 +59,7 @@ def gone_on(folder: Path) -> list[str]:
     return batches.faults(folder, SPECS, url)
 
 
+@on_either_server
 def test_dead_at_a_named_point_it_goes_on(tmp_path: Path) -> None:
     deaths = deaths_of(tmp_path, *POINTS.values())
     assert None not in deaths, dict(zip(POINTS, deaths, strict=True))
@@ -78,7 +73,7 @@ def test_dead_at_a_named_point_it_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3000)
-def test_dead_at_any_step_it_goes_on(tmp_path: Path, server: str | None) -> None:
+def test_dead_at_any_step_it_goes_on(tmp_path: Path) -> None:
     deaths = deaths_of(tmp_path)
     assert len(deaths) > 100
     wrong = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.databases import database_of
 
 from svd_local.batch import BatchOptions, JobSpec, run_batch
 from svd_local.batch.control import Control
@@ -32,9 +33,13 @@ def specs(count: int, **fields: Any) -> list[JobSpec]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Settings:
+def machine(tmp_path: Path, server: str) -> Settings:
     return Settings(
-        _env_file=None, media_dir=tmp_path / "media", enable_fake_tier=True, models_dir=tmp_path
+        _env_file=None,
+        media_dir=tmp_path / "media",
+        database_url=database_of(tmp_path),
+        enable_fake_tier=True,
+        models_dir=tmp_path,
     )
 
 
@@ -72,5 +77,5 @@ def test_killed_at_any_point_of_publishing_each_job_is_done_once(
     assert len(made) == 2 - lost
     assert all(probe(path).frames == 14 for path in made)
     assert not list((tmp_path / "out").glob(".svd-*"))
-    with Catalog(None, machine.media_dir) as catalog:
+    with Catalog(machine.database_url, machine.media_dir) as catalog:
         assert sorted(clip.path for clip in catalog.clips()) == made

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import batches
+from servers.databases import database_of, on_either_server
 
 from svd_local.batch import events
 from svd_local.batch.control import Control
@@ -53,7 +54,7 @@ class Night:
             self.told.append(event)
             self.on(event)
 
-        settings = batches.settings(self.root, **(machine or {}))
+        settings = batches.settings(self.root, database_of(self.root), **(machine or {}))
         with VideoGenerator(settings, tiers=[self.tier]) as generator:
             return run_batch(
                 settings,
@@ -64,6 +65,12 @@ class Night:
                 generator=generator,
             )
 
+    def catalog(self) -> Catalog:
+        return Catalog(database_of(self.root), self.root / "media")
+
+    def faults(self, specs: Any) -> list[str]:
+        return batches.faults(self.root, specs, database_of(self.root))
+
     def kinds(self) -> Counter[str]:
         return Counter(type(event).__name__ for event in self.told)
 
@@ -72,14 +79,15 @@ class Night:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> Night:
+def night(tmp_path: Path, server: str) -> Night:
     return Night(tmp_path)
 
 
+@on_either_server
 def test_every_job_is_made_once_under_its_name_and_told(night: Night) -> None:
     specs = [batches.spec(number) for number in range(4)]
     summary = night.run(specs)
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
     assert (summary.made, summary.cached, summary.exit_status) == (4, 0, 0)
     assert summary.batch.counts == {"done": 4}
     assert sorted(filter(None, night.tier.made)) == [f"lesson {n}" for n in range(4)]
@@ -98,7 +106,7 @@ def test_the_same_again_makes_nothing(night: Night) -> None:
     summary = night.run(specs)
     assert (summary.made, summary.clips_per_hour, summary.not_denoising) == (0, None, None)
     assert len(night.tier.made) == 2
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
 
 
 def test_a_seed_is_drawn_once_and_every_try_makes_the_same_clip(night: Night) -> None:
@@ -108,7 +116,7 @@ def test_a_seed_is_drawn_once_and_every_try_makes_the_same_clip(night: Night) ->
     night.run([batches.spec(0, fields={"seed": None})])
     assert len(seeds) == 2
     assert seeds[0] == seeds[1]
-    with Catalog(None, night.root / "media") as catalog:
+    with night.catalog() as catalog:
         (clip,) = catalog.clips()
         assert clip.request["seed"] == seeds[0]
 
@@ -158,6 +166,7 @@ def test_without_a_name_files_have_the_usual_ones(night: Night) -> None:
     assert video.name.startswith("synthetic_video_2")
 
 
+@on_either_server
 def test_what_fails_is_tried_again_and_then_given_up_with_its_reason(night: Night) -> None:
     night.tier = Tier("failed*3,ok")
     specs = [batches.spec(0), batches.spec(1)]
@@ -184,7 +193,7 @@ def test_a_busy_tier_is_waited_for_as_long_as_it_says(night: Night) -> None:
     night.tier.before = busy
     specs = [batches.spec(0)]
     summary = night.run(specs)
-    assert batches.faults(night.root, specs) == []  # no placeholder either
+    assert night.faults(specs) == []  # no placeholder either
     assert (summary.made, summary.postponed) == (1, 1)
     assert moments[1] - moments[0] >= 0.6
     (postponed,) = night.of(events.JobPostponed)
@@ -247,7 +256,7 @@ def test_asked_once_it_finishes_the_clip_at_hand_and_goes_on_next_time(night: Ni
     assert summary.batch.counts == {"done": 1, "queued": 2}
     night.control, night.tier.before = Control(), lambda job: None
     assert night.run(specs).exit_status == 0
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
     assert len(night.tier.made) == 3
 
 
@@ -264,7 +273,7 @@ def test_asked_twice_it_gives_the_clip_at_hand_back(night: Night) -> None:
     assert list((night.root / "out").iterdir()) == []
     night.control, night.tier.before = Control(), lambda job: None
     night.run(specs)
-    with Catalog(None, night.root / "media") as catalog:
+    with night.catalog() as catalog:
         (job,) = catalog.jobs.jobs(catalog.jobs.batch("night").id)
     assert job.attempt == 1
 
@@ -294,12 +303,12 @@ def test_a_callback_that_raises_stops_the_batch_and_nothing_is_lost(night: Night
         night.run(specs)
     night.on, night.control = lambda event: None, Control()
     night.run(specs)
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
 
 
 def test_a_cancelled_job_stops_in_the_making_and_publishes_nothing(night: Night) -> None:
     def cancel(job: Job) -> None:
-        with Catalog(None, night.root / "media") as catalog:
+        with night.catalog() as catalog:
             catalog.jobs.cancel(catalog.jobs.batch("night").id)
 
     night.tier = Tier(seconds=30)
@@ -322,7 +331,7 @@ def test_who_lost_the_lease_while_publishing_takes_the_files_back(
     def lose_it_first(staging: Staging, *args: Any, **options: Any) -> dict[str, Path]:
         paths = publish(staging, *args, **options)
         assert all(path.exists() for path in paths.values())
-        with Catalog(None, night.root / "media") as catalog:
+        with night.catalog() as catalog:
             catalog.jobs.cancel(catalog.jobs.batch("night").id)
         return paths
 
@@ -331,7 +340,7 @@ def test_who_lost_the_lease_while_publishing_takes_the_files_back(
     assert summary.batch.counts == {"cancelled": 1}
     assert len(night.of(events.JobLost)) == 1
     assert list((night.root / "out").iterdir()) == []
-    with Catalog(None, night.root / "media") as catalog:
+    with night.catalog() as catalog:
         assert catalog.clips() == []
 
 
@@ -357,7 +366,7 @@ def test_it_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room(
     night.on = make_room
     specs = [batches.spec(0), batches.spec(1)]
     night.run(specs, {"disk_reserve": 2**20})
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
     (paused,) = night.of(events.Paused)
     assert "1000 B free" in paused.why
     assert "SVD_LOCAL_DISK_RESERVE" in paused.hint
@@ -384,7 +393,7 @@ def test_a_locked_catalog_is_waited_for(night: Night, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Jobs, "claim", claim)
     specs = [batches.spec(0)]
     night.run(specs, lanes=1)
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
     assert [event.why for event in night.of(events.Paused)] == ["database is locked"]
     assert len(night.of(events.Resumed)) == 1
 
@@ -403,7 +412,7 @@ def test_lanes_run_beside_each_other_on_one_generator(night: Night) -> None:
     night.tier.before = lambda job: None if both.wait(10) else pytest.fail("one lane only")
     specs = [batches.spec(0), batches.spec(1)]
     night.run(specs, lanes=2)
-    assert batches.faults(night.root, specs) == []
+    assert night.faults(specs) == []
 
 
 def test_priority_first_then_what_needs_no_reload(night: Night) -> None:
@@ -446,10 +455,3 @@ def test_the_time_without_denoising_is_told(night: Night) -> None:
     assert summary.not_denoising is not None
     assert 0 < summary.not_denoising < 1
     assert (1 - summary.not_denoising) * summary.elapsed_s == pytest.approx(0.5, abs=0.3)
-
-
-def test_it_runs_on_either_database(tmp_path: Path, database_url: str | None) -> None:
-    specs = [batches.spec(number) for number in range(2)]
-    settings = batches.settings(tmp_path, database_url)
-    run_batch(settings, specs, batches.options(tmp_path))
-    assert batches.faults(tmp_path, specs, database_url) == []

@@ -183,7 +183,9 @@ def test_what_can_never_succeed_is_given_up_at_once(enroll, jobs, claim):
 
 def test_a_reason_may_hold_anything_that_can_be_said(enroll, jobs, claim):
     batch = enroll([new(0)]).batch
-    job = jobs.fail(claim(batch), Reason("x", "a\0b" + "ü" * 5000, ""), tries=1, delay_s=0)
+    reason = Reason("x" * 100, "a\0b" + "ü" * 5000, "")
+    job = jobs.fail(claim(batch), reason, tries=1, delay_s=0)
+    assert job.reason.code == "x" * 64
     assert job.reason.message == "ab" + "ü" * 5000
 
 

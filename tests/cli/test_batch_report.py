@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from servers.databases import database_of
 
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import NewJob, Reason
@@ -16,14 +17,17 @@ from svd_local.result import Clip, Files
 
 
 @pytest.fixture
-def batch(tmp_path, monkeypatch) -> Path:
+def batch(tmp_path, monkeypatch, server) -> Path:
     """Answers the output folder of a batch of one video, one failure and one that waits."""
     monkeypatch.chdir(tmp_path)
     media = tmp_path / "media"
     monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(media))
     folder = media / "videos" / "week \x1b[2J48"
     folder.mkdir(parents=True)
-    with Catalog(None, media) as catalog:
+    url = database_of(tmp_path)
+    if url is not None:
+        monkeypatch.setenv("SVD_LOCAL_DATABASE_URL", url)
+    with Catalog(url, media) as catalog:
         jobs = catalog.jobs
         new = [NewJob(f"{n:064x}", n + 2, n, {"title": f"clip {n}"}) for n in range(3)]
         name = jobs.enroll("Lessons", new, folder=folder).batch.id

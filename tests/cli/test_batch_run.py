@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.databases import database_of
 
 from svd_local.catalog import Catalog
 from svd_local.cli import run
@@ -24,7 +25,10 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lessons.csv"
 
 
 @pytest.fixture(autouse=True)
-def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    url = database_of(tmp_path)
+    if url is not None:
+        monkeypatch.setenv("SVD_LOCAL_DATABASE_URL", url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(tmp_path / "media"))
     monkeypatch.setenv("SVD_LOCAL_ENABLE_FAKE_TIER", "1")
@@ -72,7 +76,7 @@ def await_clips(count: int, of: subprocess.Popen[str]) -> None:
 
 def await_running(count: int) -> None:
     give_up = time.monotonic() + 60
-    with Catalog(None, Path("media")) as catalog:
+    with Catalog(os.environ.get("SVD_LOCAL_DATABASE_URL"), Path("media")) as catalog:
         while sum(one.counts.get("running", 0) for one in catalog.jobs.batches()) < count:
             assert time.monotonic() < give_up
             time.sleep(0.05)

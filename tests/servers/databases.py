@@ -14,6 +14,8 @@ VARIABLE = "SVD_TEST_POSTGRES"
 """In the environment of a test's own processes: the URL of the server's database ``postgres``."""
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_either_server = pytest.mark.parametrize("server", ["sqlite", "postgresql"], indirect=True)
+"""In the ordinary run too, for a test that is worth its time."""
 postgres_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 

@@ -43,7 +43,7 @@ from svd_local.catalog.jobs.values import (
     State,
 )
 from svd_local.catalog.jobs.views import JobViews, counted, viewed
-from svd_local.catalog.models import JobRow
+from svd_local.catalog.models import MAX_CODE, JobRow
 from svd_local.catalog.stored import relative_to_root
 from svd_local.errors import LeaseLost
 
@@ -291,7 +291,7 @@ class Jobs(JobViews):
             row.not_before = moment
             reason = reasons.get(row.id) or Reason(
                 WORKER_LOST,
-                f"its worker ended without a word in try {row.attempt}",
+                f"its worker ended, or hung, without a word in try {row.attempt}",
                 WORKER_LOST_HINT,
             )
             row.error_code = reason.code
@@ -329,7 +329,7 @@ def _told(reason: Reason | None) -> dict[str, str | None]:
     if reason is None:
         return {"error_code": None, "error_message": None, "error_hint": None}
     return {
-        "error_code": reason.code,
+        "error_code": reason.code[:MAX_CODE],
         "error_message": reason.message.replace("\0", ""),
         "error_hint": reason.hint.replace("\0", ""),
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servers.databases import database_of
 
 from svd_local.batch.report import ReportFiles, write_report
 from svd_local.catalog import Catalog
@@ -104,10 +105,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, mp4: bytes) -> Iterator[Callable[..., Bench]]:
+def bench(tmp_path: Path, mp4: bytes, server: str) -> Iterator[Callable[..., Bench]]:
     """Call with the fields of each job for a batch of them."""
     root = tmp_path / "media"
-    with Catalog(None, root) as catalog:
+    with Catalog(database_of(tmp_path), root) as catalog:
 
         def make(
             *fields: dict[str, Any],
