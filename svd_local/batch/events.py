@@ -76,6 +76,19 @@ class JobLost:
 
 
 @dataclass(frozen=True, slots=True)
+class JobStalled:
+    """A clip in the making has shown no sign of life for ``silent_s`` seconds; it was last heard ``doing``.
+
+    Its lease is renewed no more. A worker process is then replaced; a batch in one process can only wait.
+    """
+
+    job: Job
+    lane: int
+    silent_s: float
+    doing: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Nothing can be begun now; something may be at ``until``, or when another worker is done."""
 
@@ -146,6 +159,7 @@ Event = (
     | JobFailed
     | JobReleased
     | JobLost
+    | JobStalled
     | Waiting
     | Paused
     | Resumed

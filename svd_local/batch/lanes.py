@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from svd_local.batch.events import (
     JobPostponed,
     JobProgress,
     JobReleased,
+    JobStalled,
     Paused,
     Resumed,
     Waiting,
@@ -32,6 +34,7 @@ from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import place_of, request_of
 from svd_local.batch.space import shortage
+from svd_local.batch.stalls import Signs, patience_s
 from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
 from svd_local.catalog.jobs import Batch, Job, Lease
@@ -102,12 +105,21 @@ class Lanes:
     def start(self) -> list[threading.Thread]:
         """Start them; each ends when nothing is left to do, or when that is asked for."""
         threads = [
-            threading.Thread(target=self._lane, args=(number,), name=f"batch-lane-{number}")
+            # Daemons: one that hangs does not keep a process that is to end.
+            threading.Thread(
+                target=self._lane, args=(number,), name=f"batch-lane-{number}", daemon=True
+            )
             for number in range(self.options.lanes)
         ]
         for thread in threads:
             thread.start()
         return threads
+
+    def abandon(self) -> None:
+        """Leave what the lanes have at hand: what lives is given back, what hangs has had its try."""
+        for lease in self.heart.let_go():
+            with suppress(LeaseLost, StorageFailed):
+                self.catalog.jobs.release(lease)
 
     def bury(self) -> None:
         """Take the jobs of workers that died on this machine."""
@@ -178,7 +190,9 @@ class Lanes:
             self._at_work += 1
             self._told_to_wait = False
         try:
-            with self.heart.keeping(lease) as pulse:
+            signs = Signs(patience_s(job, self.options))
+            stalled = functools.partial(self._stalled, job, lane)
+            with self.heart.keeping(lease, signs, stalled) as pulse:
                 self._try(lease, pulse, lane)
         except LeaseLost:
             self.tell(JobLost(job))
@@ -186,6 +200,9 @@ class Lanes:
             with self._changed:
                 self._at_work -= 1
                 self._changed.notify_all()
+
+    def _stalled(self, job: Job, lane: int, silent_s: float, doing: str) -> None:
+        self.tell(JobStalled(job, lane, silent_s, doing))
 
     def _try(self, lease: Lease, pulse: Pulse, lane: int) -> None:
         job = lease.job
@@ -210,12 +227,19 @@ class Lanes:
         self.tell(JobDone(job, clip))
 
     def _make(self, lease: Lease, pulse: Pulse, lane: int) -> Clip:
-        job, jobs = lease.job, self.catalog.jobs
+        job, jobs, signs = lease.job, self.catalog.jobs, pulse.signs
         watch = self.tally.watch()
 
         def progress(progress: Progress) -> None:
+            if signs is not None:
+                signs.alive(progress)
             watch.see(progress)
             self.tell(JobProgress(job, lane, progress))
+
+        def cancelled() -> bool:
+            if signs is not None:
+                signs.alive()
+            return pulse.lost or self.control.cancelling
 
         def commit(session: Session, clip: Clip) -> None:
             jobs.complete(session, lease, clip_id=clip.id, path=clip.path, cached=False)
@@ -224,7 +248,7 @@ class Lanes:
             clip = self.generator.generate(
                 request_of(job, self.options.folder),
                 progress=progress,
-                cancelled=lambda: pulse.lost or self.control.cancelling,
+                cancelled=cancelled,
                 delivery=Delivery(job.name, owner_of(lease), commit, placeholders=False),
             )
         finally:

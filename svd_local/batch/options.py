@@ -33,6 +33,9 @@ class BatchOptions:
     """Seconds without a sign of life after which a job is somebody else's."""
     backoff_s: float = 10.0
     """Wait before a second try where the error names none; doubled with each try, at most ten minutes."""
+    silence_s: float | None = None
+    """Seconds without any sign of life of a clip after which it is taken to hang; None: half an hour, six
+    hours where it is made on the CPU. See ``batch.stalls``."""
     poll_s: float = 1.0
     """Longest wait before looking again for work, room on the disk, or a cancelled job."""
 
@@ -50,6 +53,12 @@ class BatchOptions:
                     hint=f"Write {least} or more.",
                     field=field,
                 )
+        if self.silence_s is not None and not self.silence_s > 0:
+            raise InvalidRequest(
+                f"hung_after: {self.silence_s} is less than any step of a clip takes",
+                hint="Write the seconds that the longest one may take.",
+                field="hung_after",
+            )
 
 
 def batch_name(manifest: Path, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 
@@ -16,10 +17,13 @@ from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.spec import JobSpec
 from svd_local.batch.summary import BatchSummary, Tally
+from svd_local.errors import Cancelled
 from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
 
 _LOOK_UP_S = 0.2
+_CANCEL_PATIENCE_S = 30.0
+"""What clips at hand may take to be cancelled before they are left where they are."""
 
 
 def run_batch(
@@ -53,6 +57,8 @@ def run_batch(
         InvalidRequest: the batch of that name has another output folder.
         StorageFailed: the folder or the catalog cannot be used; for ten minutes, once work has begun.
         DeviceLost: the GPU answers this process no more; a new one can go on. ``supervise_batch`` does.
+        Cancelled: a clip at hand could not be cancelled in half a minute, because a call of it does not
+            come back. It is left behind in its thread, and the process should end.
         Exception: what ``events`` raised, after the clips at hand were cancelled.
     """
     from svd_local.catalog import Catalog
@@ -75,9 +81,17 @@ def run_batch(
             lanes.adopt(folder)
         lanes.bury()
         told.put(Begun(enrolment, sweep_all(folders)))
-        _wait(lanes.start(), told, events, control)
+        ended = _wait(lanes.start(), told, events, control)
+        if not ended:
+            stack.pop_all()  # to close what a hanging clip uses would hang as well
+            lanes.abandon()
         if lanes.failure is not None:
             raise lanes.failure
+        if not ended:
+            raise Cancelled(
+                "stopped, but a clip at hand could not be: a call of it does not come back",
+                hint="End this process; the same command goes on with all other clips first.",
+            )
         for folder in folders:
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
         sweep_last(folders)
@@ -90,8 +104,9 @@ def _wait(
     told: queue.SimpleQueue[Event],
     events: EventCallback | None,
     control: Control,
-) -> None:
-    """Pass events on until the lanes have ended and all is told."""
+) -> bool:
+    """Pass events on until the lanes have ended and all is told; false where one cannot be cancelled."""
+    give_up: float | None = None
     failure: BaseException | None = None
     while True:
         try:
@@ -101,6 +116,10 @@ def _wait(
             except queue.Empty:
                 if ended:
                     break
+                if control.cancelling:
+                    give_up = give_up or time.monotonic() + _CANCEL_PATIENCE_S
+                    if time.monotonic() > give_up:
+                        break
                 continue
             if events is not None and failure is None:
                 events(event)
@@ -112,3 +131,4 @@ def _wait(
             control.cancel()
     if failure is not None:
         raise failure
+    return ended

@@ -103,6 +103,16 @@ def run(
     tries: Annotated[
         int, typer.Option("--tries", help="How often a clip is tried before it is given up.")
     ] = 3,
+    hung_after: Annotated[
+        float | None,
+        typer.Option(
+            "--hung-after",
+            help="Seconds without a sign of life after which a clip is taken to hang; 1800 where not "
+            "given, 21600 for a clip with --device cpu.",
+            metavar="S",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -172,7 +182,12 @@ def run(
         from svd_local.batch import BatchOptions, batch_name
 
         called = batch_name(opened.path, found.out) if name is None else name
-        options = BatchOptions(called, found.out, opened.path.absolute(), lanes=lanes, tries=tries)
+        options = BatchOptions(
+            *(called, found.out, opened.path.absolute()),
+            lanes=lanes,
+            tries=tries,
+            silence_s=hung_after,
+        )
         ended = make(found, settings, options, place, report=report)
     ended.tell(json_output)
 

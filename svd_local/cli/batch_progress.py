@@ -19,6 +19,7 @@ from svd_local.batch.events import (
     JobPostponed,
     JobProgress,
     JobReleased,
+    JobStalled,
     Paused,
     Resumed,
     Stopping,
@@ -26,6 +27,7 @@ from svd_local.batch.events import (
     WorkerLost,
     WorkerSetAside,
 )
+from svd_local.batch.stalls import lasted
 from svd_local.cli._shared import printable, say
 from svd_local.cli.progress import stage_text
 
@@ -175,6 +177,12 @@ def _passing(event: Event) -> str | None:
         return f"{_of(event.job)}: stopped, and waits for the next run"
     if isinstance(event, JobLost):
         return f"{_of(event.job)}: another worker has it, or it was cancelled"
+    if isinstance(event, JobStalled):
+        doing = f" ({event.doing})" if event.doing else ""
+        return (
+            f"{_of(event.job)}: no sign of life for {lasted(event.silent_s)}{doing}; a worker process is "
+            "replaced, and without one only the end of this command helps (Ctrl-C twice)"
+        )
     if isinstance(event, Waiting):
         when = event.until.astimezone().strftime("%H:%M:%S")
         return f"waiting until {when}: {event.queued} to do, {event.running} with other workers"

@@ -1,6 +1,6 @@
 """A worker process whose fake tier dies, or loses its GPU, as a clip's prompt says. Run by path.
 
-``die``, ``segv``, ``lose`` happen each time the clip is tried, ``die-once`` and the like the first time;
+``die``, ``segv``, ``lose``, ``hang`` (in a call that does not come back) and ``freeze`` (as a whole) happen each time the clip is tried, ``die-once`` and the like the first time;
 ``die:UUID`` only where that GPU is the visible one, while the others wait as long as the mark ``hold``
 is there.
 """
@@ -38,13 +38,17 @@ class ScriptedTier(FakeTier):
         mark = MARKS / f"{job.request.seed}"
         if once == "once" and mark.exists():
             return
-        if what in ("die", "segv", "lose"):
+        if what in ("die", "segv", "lose", "hang", "freeze"):
             mark.touch()
             job.monitor.report("denoise", 0, 1)
         if what == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "segv":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if what == "hang":
+            time.sleep(600)
+        if what == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if what == "lose":
             raise DeviceLost("device-side assert triggered", hint="Start again.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Generic, TypeVar
 
 from svd_local.batch.events import JobBegun, JobDone, JobFailed, JobPostponed, JobProgress
@@ -37,6 +38,10 @@ class Seat(Generic[W]):
         """How much of the wish to stop its worker has heard: 0 nothing, 1 stop, 2 cancel."""
         self.name: str | None = None
         """What its worker takes jobs under."""
+        self.heard_at = 0.0
+        """When its worker last said anything."""
+        self.hung: str | None = None
+        """Why its worker was ended from here."""
         self.paused = False
         self.at_hand: dict[int, Job] = {}
         self.starts = 0
@@ -55,6 +60,7 @@ class Seat(Generic[W]):
             self.tally = Tally()
         self.process, self.due, self.name = process, None, None
         self.told = 0
+        self.heard_at, self.hung = time.monotonic(), None
         self.starts += 1
 
     def begun(self, event: JobBegun) -> None:

@@ -25,6 +25,7 @@ from svd_local.batch.events import (
     JobPostponed,
     JobProgress,
     JobReleased,
+    JobStalled,
     Paused,
     Resumed,
     Stopping,
@@ -36,6 +37,7 @@ from svd_local.batch.events import (
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import place_of
+from svd_local.batch.stalls import lasted, patience_s
 from svd_local.batch.summary import BatchSummary, Tally
 from svd_local.batch.workers.gpu_use import GpuUse
 from svd_local.batch.workers.places import Place
@@ -64,6 +66,8 @@ _CANCELLING = 2
 _CANCEL_PATIENCE_S = 30.0
 """What workers may take to cancel their clips before they are killed."""
 _CLOSE_PATIENCE_S = 15.0
+_START_S = 900.0
+"""What a worker may take to be up: its libraries from a cold disk, and its GPU's first answer."""
 _CATALOG_PATIENCE_S = 600.0
 
 
@@ -211,6 +215,7 @@ class Supervisor:
             return
 
     def _heed(self, seat: Seat[WorkerProcess], message: Message | None) -> None:
+        seat.heard_at = time.monotonic()
         if isinstance(message, Hello):
             seat.name = message.name
             self._names.add(message.name)
@@ -234,6 +239,12 @@ class Supervisor:
         elif isinstance(message, (JobReleased, JobLost)):
             seat.ended(message.job)
             self.tell(message)
+        elif isinstance(message, JobStalled):
+            lane = seat.number * self._options.lanes + message.lane
+            self.tell(dataclasses.replace(message, lane=lane))
+            doing = f" ({message.doing})" if message.doing else ""
+            silent = f"showed no sign of life for {lasted(message.silent_s)}{doing}"
+            self._end(seat, f"row {message.job.row} {silent}")
         elif isinstance(message, Waiting):
             idle = not any(seat.at_hand for seat in self._seats)
             if idle and not self._told_to_wait:
@@ -269,10 +280,26 @@ class Supervisor:
                 self._see_off(seat, seat.process, status, now)
             elif self._kill_at is not None and now > self._kill_at:
                 seat.process.kill()
+            elif self._is_frozen(seat, now):
+                self._end(seat, f"it said nothing for {lasted(now - seat.heard_at)}")
         elif seat.due is not None and self._control.stopping:
             seat.due = None
         elif seat.due is not None and now >= seat.due:
             self._start(seat, now)
+
+    def _is_frozen(self, seat: Seat[WorkerProcess], now: float) -> bool:
+        """Whether its worker is silent as a whole, so that it cannot even tell which clip hangs."""
+        if seat.name is not None and not seat.at_hand:
+            return False  # it waits for work
+        patience = [patience_s(job, self._options) for job in seat.at_hand.values()]
+        # The worker itself looks at its clips four times in a lease's time, and goes first.
+        return now - seat.heard_at > max(patience, default=_START_S) + self._options.lease_s
+
+    def _end(self, seat: Seat[WorkerProcess], why: str) -> None:
+        """End a worker that hangs; it is then seen off, and replaced, as any that dies."""
+        if seat.process is not None and seat.hung is None:
+            seat.hung = f"ended because {why}"
+            seat.process.kill()
 
     def _start(self, seat: Seat[WorkerProcess], now: float) -> None:
         order = Order(
@@ -304,7 +331,7 @@ class Supervisor:
     ) -> None:
         """A worker has ended: well, or not."""
         over = self._catalog.jobs.outlook(self._batch.id).over or self._control.stopping
-        why = cause_of(status, process.failed)
+        why = seat.hung or cause_of(status, process.failed)
         process.close(0.0)
         self._resumed(seat)
         if status == 0 and over:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 
@@ -15,6 +16,7 @@ from svd_local.batch.events import (
     JobDone,
     JobFailed,
     JobPostponed,
+    JobStalled,
     WorkerLost,
     WorkerSetAside,
     WorkerStarted,
@@ -50,6 +52,32 @@ def test_workers_that_die_are_replaced_and_every_job_is_done_once(night):
     assert summary.not_denoising == pytest.approx(1 - worker.denoising)
     assert worker.gpu_use is None
     assert summary.postponed == 3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "why"),
+    [
+        ("hang-once", r"row 2 showed no sign of life for \d+ s \(denoise, 0 of 1\)"),
+        ("freeze-once", r"it said nothing for \d+ s"),
+    ],
+)
+def test_a_worker_that_hangs_is_replaced(night, prompt, why):
+    summary = night.run([prompt, "b"], lanes=1, lease_s=1, silence_s=2.0)
+
+    assert (summary.exit_status, summary.batch.counts) == (0, {"done": 2})
+    [lost] = night.told(WorkerLost)
+    assert re.fullmatch(f"ended because {why}", lost.why)
+    [postponed] = night.told(JobPostponed)
+    assert (postponed.job.row, postponed.job.attempt, postponed.reason.code) == (
+        2,
+        1,
+        "worker-lost",
+    )
+    assert postponed.reason.message == f"its worker died: {lost.why}"
+    assert [job.attempt for job in night.jobs()] == [2, 1]
+    assert summary.workers[0].losses == (lost.why,)
+    assert len(night.told(JobStalled)) == (prompt == "hang-once")
+    assert night.left() == []
 
 
 def test_a_job_that_kills_every_worker_is_given_up_and_the_others_are_made(night):
