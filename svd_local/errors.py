@@ -189,6 +189,14 @@ class StorageFailed(SvdLocalError):
     code = "storage-failed"
 
 
+class CommitUnknown(StorageFailed):
+    """The database's answer to the commit of a clip's row was lost, and it cannot be asked: the files stay
+    where they are, since the row may be there.
+    """
+
+    code = "commit-unknown"
+
+
 class DiskFull(StorageFailed):
     """No room left on the device; the partial file is gone again."""
 

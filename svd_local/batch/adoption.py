@@ -72,7 +72,10 @@ def adopt(
         try:
             name = catalog.add(clip, request, joined=commit)
         except LeaseLost:
-            orphan.discard()
+            if catalog.at(clip.path) is None:
+                orphan.discard()
+            else:
+                orphan.keep()  # the server was still at the dead one's commit when we looked
             continue
         orphan.keep()
         stored = catalog.get(name).to_clip()

@@ -38,7 +38,7 @@ from svd_local.batch.stalls import Signs, patience_s
 from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
 from svd_local.catalog.jobs import Batch, Job, Lease
-from svd_local.errors import Cancelled, DeviceLost, LeaseLost, StorageFailed
+from svd_local.errors import Cancelled, CommitUnknown, DeviceLost, LeaseLost, StorageFailed
 from svd_local.generator import Delivery
 from svd_local.request import ClipRequest
 from svd_local.result import Clip, Progress, ProgressCallback
@@ -213,18 +213,39 @@ class Lanes:
         except LeaseLost:
             raise
         except Exception as error:
-            if pulse.lost:
+            if isinstance(error, CommitUnknown) and self._was_committed(lease):
+                return
+            if pulse.lost and not isinstance(error, DeviceLost):
                 raise LeaseLost(f"job {job.id} was lost") from error
             if isinstance(error, Cancelled) and self.control.cancelling:
                 self._persist(lambda: self.catalog.jobs.release(lease))
                 self.tell(JobReleased(job))
                 return
-            self._fail(lease, error)
+            try:
+                self._fail(lease, error)
+            except LeaseLost:
+                if not isinstance(error, DeviceLost):
+                    raise
+                self.tell(JobLost(job))  # and whoever has it: the GPU is gone
             if isinstance(error, DeviceLost):
                 raise
             return
         self.tally.count("cached" if clip.cached else "made")
         self.tell(JobDone(job, clip))
+
+    def _was_committed(self, lease: Lease) -> bool:
+        """Once the catalog answers again: whether the clip has its row after all, or can be given it."""
+        job, folder = lease.job, place_of(lease.job.folder, self.options.folder)
+        if self._persist(lambda: self.adopt(folder, lease)):
+            return True
+        now = self._persist(lambda: self.catalog.jobs.job(job.id))
+        if now.state != "done" or now.attempt != job.attempt or now.clip_id is None:
+            return False
+        name = now.clip_id
+        clip = self._persist(lambda: self.catalog.get(name)).to_clip()
+        self.tally.count("made")
+        self.tell(JobDone(now, clip))
+        return True
 
     def _make(self, lease: Lease, pulse: Pulse, lane: int) -> Clip:
         job, jobs, signs = lease.job, self.catalog.jobs, pulse.signs

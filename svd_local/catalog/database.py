@@ -22,6 +22,16 @@ FILE_NAME = "catalog.sqlite3"
 _WRITES = "svd_local_writes"
 _LASTS = "svd_local_lasts"
 
+_ALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""For PostgreSQL (libpq's connection parameters): a server or a network that is gone is found out in a
+minute. By the system's own defaults a night's batch would wait for two hours."""
+
 
 class Database:
     """One database, opened on first use and brought up to date then; thread-safe.
@@ -94,7 +104,15 @@ class Database:
     def _connectable(self) -> Engine:
         if self.url.get_backend_name() != "sqlite":
             try:
-                return create_engine(self.url, pool_pre_ping=True)
+                arguments = {
+                    name: value for name, value in _ALIVE.items() if name not in self.url.query
+                }
+                driver = self.url.get_driver_name()
+                return create_engine(
+                    self.url,
+                    pool_pre_ping=True,
+                    connect_args=arguments if driver.startswith("psycopg") else {},
+                )
             except ImportError as error:
                 raise StorageFailed(
                     f"the catalog {place_of(self.url)} needs the driver {error.name}",

@@ -10,6 +10,7 @@ or made by a newer version.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
@@ -26,11 +27,15 @@ from svd_local.catalog.identity import new_id
 from svd_local.catalog.models import ClipRow, JobRow
 from svd_local.catalog.removal import finish_removals, remove
 from svd_local.catalog.stored import StoredClip, document_of, relative_to_root
-from svd_local.errors import NotFound, StorageFailed
+from svd_local.errors import CommitUnknown, NotFound, StorageFailed
 from svd_local.result import Clip
 
 if TYPE_CHECKING:
     from svd_local.catalog.jobs.store import Jobs
+
+_ASKING_S = 10.0
+"""For how long the database is asked whether a commit was made whose answer was lost."""
+_ASKING_PAUSE_S = 0.5
 
 Joined = Callable[[Session, str], None]
 """Given the transaction's session and the clip's name; what it raises undoes the transaction."""
@@ -82,6 +87,7 @@ class Catalog:
 
         Raises:
             ValueError: a placeholder, which is no video and has no row.
+            CommitUnknown: the row may be there or not.
             StorageFailed: the file is gone, or the row could not be written; there is none then.
             Exception: whatever ``joined`` raises; there is no row then either.
         """
@@ -124,23 +130,43 @@ class Catalog:
             removing=False,
         )
         name = row.id
+        committing = False
         try:
             with self._ready().writing() as session:
                 session.add(row)
                 if joined is not None:
                     joined(session, name)
-        except StorageFailed:
+                session.flush()
+                committing = True
+        except StorageFailed as error:
             # A server whose answer was lost may have committed all the same: taking the files of a
             # row back would be worse than asking.
-            if not self._has(name):
+            there = committing and self._has(name)
+            if there is None:
+                raise CommitUnknown(
+                    f"whether {clip.path.name} has its row is not known: {error.message}",
+                    hint="Its files stay. Once the catalog answers again, the same batch finds out.",
+                ) from error
+            if not there:
                 raise
         return name
 
-    def _has(self, name: str) -> bool:
-        """Whether the row is there; False also where the database cannot be asked."""
-        with suppress(StorageFailed), self._ready().reading() as session:
-            return session.get(ClipRow, name) is not None
-        return False
+    def _has(self, name: str) -> bool | None:
+        """Whether the row is there; None where the database cannot be asked, for some seconds."""
+        served = self._database.url.get_backend_name() == "postgresql"
+        give_up = time.monotonic() + _ASKING_S
+        while True:
+            with suppress(StorageFailed):
+                database = self._ready()
+                with database.writing() if served else database.reading() as session:
+                    if served:
+                        # Our transaction may be under way there still; once this is granted none is.
+                        session.execute(text("SET LOCAL lock_timeout = '5s'"))
+                        session.execute(text("LOCK TABLE clips IN SHARE MODE"))
+                    return session.get(ClipRow, name) is not None
+            if time.monotonic() > give_up:
+                return None
+            time.sleep(_ASKING_PAUSE_S)
 
     def find(self, fingerprint: str) -> StoredClip | None:
         """The newest clip of ``fingerprint`` whose video is there, byte for byte; None without one.

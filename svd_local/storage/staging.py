@@ -38,7 +38,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from svd_local.errors import StorageFailed
+from svd_local.errors import CommitUnknown, StorageFailed
 from svd_local.storage.faults import FULL, failure, storing
 from svd_local.storage.lock import Lock
 from svd_local.storage.names import stems, wanted_stems
@@ -100,6 +100,9 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, CommitUnknown):
+            self._leave()
+            return
         try:
             if error is not None:
                 with storing(self.target):
@@ -207,6 +210,12 @@ class Staging:
         except OSError:
             away = part
         shutil.rmtree(away, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.release()
+
+    def _leave(self) -> None:
+        """Leave all as it is, as if the process had died: whoever adopts orphans finds out what it is."""
+        self._part = None
         if self._lock is not None:
             self._lock.release()
 

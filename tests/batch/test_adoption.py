@@ -19,6 +19,7 @@ from svd_local.batch.plan import new_jobs
 from svd_local.batch.run import run_batch
 from svd_local.catalog import Catalog
 from svd_local.errors import LeaseLost
+from svd_local.generator import read_record
 
 SPECS = [batches.spec(0)]
 PART = ".svd-lesson 0.part"
@@ -120,6 +121,29 @@ def test_the_adopted_clip_is_as_if_nobody_had_died(
         k: v for k, v in made.document.items() if k not in timed
     }
     assert found.sha256 == made.sha256
+
+
+def test_a_commit_of_the_dead_that_comes_through_meanwhile_keeps_its_files(
+    adopted: Callable[..., int], catalog: Catalog, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may be at the commit for a moment after the process that sent it was killed."""
+
+    def whole(clip: Any, orphan: Any) -> bool:
+        owner, _, request = read_record(orphan.record)
+        catalog.add(
+            clip,
+            request,
+            joined=lambda session, name: catalog.jobs.complete_for_dead(
+                session, owner["job"], owner["token"], clip_id=name, path=clip.path
+            ),
+        )
+        return True
+
+    monkeypatch.setattr("svd_local.batch.adoption._whole", whole)
+    assert adopted() == 0
+    (clip,) = catalog.clips()
+    assert clip.present
+    assert names(root / "out") == ["lesson 0.jpg", "lesson 0.mp4"]
 
 
 def test_who_took_the_job_over_adopts_with_its_own_lease(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from servers.nights import spec
 
-from svd_local.batch.events import JobPostponed, JobReleased
+from svd_local.batch.events import JobLost, JobPostponed, JobReleased
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.run import run_batch
 from svd_local.catalog import Catalog
@@ -44,3 +44,20 @@ def test_it_is_raised_and_only_the_clip_that_met_it_has_had_a_try(settings, tmp_
     postponed = [event for event in told if isinstance(event, JobPostponed)]
     assert [event.reason.code for event in postponed] == ["device-lost"] * tier.made
     assert len([e for e in told if isinstance(e, JobReleased)]) <= 1
+
+
+def test_it_ends_the_batch_also_where_the_job_was_lost_before(settings, tmp_path):
+    class Cancelling(LostTier):
+        def generate(self, job):
+            with Catalog(settings.database_url, settings.media_dir) as catalog:
+                catalog.jobs.cancel(catalog.jobs.batch("night").id)
+            return super().generate(job)
+
+    told = []
+    options = BatchOptions("night", tmp_path / "out", lanes=1, poll_s=0.1)
+    with (
+        VideoGenerator(settings, tiers=[Cancelling(True)]) as generator,
+        pytest.raises(DeviceLost),
+    ):
+        run_batch(settings, [spec(0, "x")], options, told.append, generator=generator)
+    assert [type(event) for event in told if isinstance(event, JobLost)] == [JobLost]

@@ -17,7 +17,7 @@ from svd_local.batch.events import Event
 from svd_local.batch.run import run_batch
 from svd_local.batch.summary import BatchSummary
 from svd_local.catalog import Catalog
-from svd_local.errors import InvalidRequest, StorageFailed
+from svd_local.errors import CommitUnknown, InvalidRequest, StorageFailed
 from svd_local.generator import VideoGenerator
 from svd_local.tiers.base import Frames, Job
 from svd_local.tiers.fake import FakeTier
@@ -342,6 +342,27 @@ def test_who_lost_the_lease_while_publishing_takes_the_files_back(
     assert list((night.root / "out").iterdir()) == []
     with night.catalog() as catalog:
         assert catalog.clips() == []
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_clip_whose_commit_is_not_known_is_kept_and_not_made_again(
+    night: Night, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    add = Catalog.add
+
+    def unknown(self: Catalog, *args: Any, **options: Any) -> str:
+        monkeypatch.undo()
+        if committed:
+            add(self, *args, **options)
+        raise CommitUnknown("the answer was lost")
+
+    monkeypatch.setattr(Catalog, "add", unknown)
+    specs = [batches.spec(0)]
+    summary = night.run(specs)
+    assert (summary.made, summary.adopted, summary.postponed) == (committed, not committed, 0)
+    assert night.faults(specs) == []
+    assert len(night.tier.made) == 1
+    assert len(night.of(events.JobDone)) == 1
 
 
 def test_it_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room(

@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from servers.databases import sqlite_only
 from sqlalchemy.exc import OperationalError
@@ -15,6 +16,26 @@ from svd_local.catalog.database import Database
 from svd_local.catalog.models import Base
 from svd_local.catalog.schema import HEAD, VERSION_TABLE
 from svd_local.errors import DiskFull, StorageFailed
+
+
+@pytest.mark.parametrize(("query", "timeout_s"), [("", 10), ("&connect_timeout=3", 3)])
+def test_a_server_that_falls_silent_is_given_up_soon(root, monkeypatch, query, timeout_s):
+    asked = {}
+
+    def connect(*arguments, **parameters):
+        asked.update(parameters)
+        raise psycopg.OperationalError("enough")
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with (
+        Catalog(f"postgresql+psycopg://svd@/x?host=/nowhere{query}", root) as catalog,
+        pytest.raises(StorageFailed, match="enough"),
+    ):
+        catalog.open()
+    assert int(asked["connect_timeout"]) == timeout_s
+    patience_s = asked["keepalives_idle"] + asked["keepalives_count"] * asked["keepalives_interval"]
+    assert patience_s <= 60
+    assert asked["tcp_user_timeout"] <= 60_000
 
 
 def test_the_migrations_make_what_the_models_say(catalog):

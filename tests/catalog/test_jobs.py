@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from servers.databases import sqlite_only
+from servers.databases import postgres_only, sqlite_only
 from sqlalchemy import update
 
 from svd_local.catalog import Catalog
@@ -241,6 +241,26 @@ def test_an_expired_lease_is_another_ones_and_the_first_may_publish_nothing(
     with pytest.raises(LeaseLost):
         publish(slow)
     assert len(catalog.clips()) == 1
+
+
+@postgres_only
+def test_leases_go_by_the_servers_clock_whatever_a_machines_says(enroll, jobs, claim, monkeypatch):
+    batch = enroll([new(0), new(1)]).batch
+    lease = claim(batch, "here")
+    job = jobs.fail(claim(batch), BAD, tries=3, delay_s=600)
+
+    class Fast(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=1)
+
+    for module in ("jobs.clock", "jobs.store", "jobs.enrolment", "jobs.views", "models"):
+        monkeypatch.setattr(f"svd_local.catalog.{module}.datetime", Fast, raising=False)
+    assert claim(batch, "elsewhere") is None
+    assert 590 < (jobs.job(job.id).not_before - datetime.now(UTC)).total_seconds() < 610
+    assert jobs.outlook(batch.id).next_s > 50
+    jobs.heartbeat(lease)
+    assert claim(batch, "elsewhere") is None
 
 
 def test_a_heartbeat_keeps_the_lease(enroll, jobs, claim):

@@ -5,14 +5,16 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 
+import psycopg
 import pytest
-from servers.databases import sqlite_only
+from servers.databases import postgres_only, sqlite_only
 from sqlalchemy.exc import OperationalError
 
 from svd_local.catalog import Catalog
-from svd_local.errors import NotFound, StorageFailed
+from svd_local.errors import CommitUnknown, NotFound, StorageFailed
 from svd_local.result import Timings
 
 REQUEST = {"prompt": "Handling price objections", "title": "Lesson 3: Ünïcödé", "frames": 40}
@@ -214,6 +216,50 @@ def test_a_commit_whose_answer_was_lost_counts_if_it_was_made(
         with pytest.raises(StorageFailed, match="connection lost"):
             catalog.add(make_clip(), REQUEST)
         assert catalog.clips() == []
+
+
+@postgres_only
+def test_a_commit_that_the_server_is_still_at_is_waited_for(catalog, make_clip, monkeypatch):
+    catalog.open()
+    dialect = catalog._database._opened()[1].dialect
+    late = []
+
+    def do_commit(connection):
+        monkeypatch.undo()
+        driver = connection.dbapi_connection
+        # As when the connection breaks: nothing more is said over it, and the server goes on.
+        for name in ("do_rollback", "do_close", "do_terminate"):
+            monkeypatch.setattr(dialect, name, lambda given: None)
+        monkeypatch.setattr(dialect, "is_disconnect", lambda *what: True)
+        late.append(threading.Timer(1.0, lambda: (driver.commit(), driver.close())))
+        late[0].start()
+        raise psycopg.OperationalError("connection lost")
+
+    monkeypatch.setattr(dialect, "do_commit", do_commit)
+    name = catalog.add(make_clip(), REQUEST)
+    monkeypatch.undo()
+    late[0].join()
+    assert catalog.get(name).present
+
+
+def test_what_became_of_a_commit_is_not_known_where_nobody_can_be_asked(
+    catalog, make_clip, monkeypatch
+):
+    catalog.open()
+    dialect = catalog._database._opened()[1].dialect
+
+    def do_commit(connection):
+        for name in ("reading", "writing"):
+            monkeypatch.setattr(catalog._database, name, gone)
+        raise OperationalError("COMMIT", None, OSError("connection lost"))
+
+    def gone(**options):
+        raise StorageFailed("no answer")
+
+    monkeypatch.setattr("svd_local.catalog.store._ASKING_S", 0.0)
+    monkeypatch.setattr(dialect, "do_commit", do_commit)
+    with pytest.raises(CommitUnknown, match=r"sd_video_1\.mp4 .* connection lost"):
+        catalog.add(make_clip(), REQUEST)
 
 
 def test_what_is_joined_is_committed_with_the_row_or_neither(catalog, make_clip):
