@@ -149,18 +149,21 @@ def spans(root: Path) -> dict[str, float]:
     child, reading = fork(root)
     begun: list[float] = []
     clips: list[float] = []
+    publishing: list[float] = []  # of both lanes at once, it may be
     publications: list[float] = []
     while word := read_line(reading):
         moment = time.monotonic()
         if word == "begun":
             begun.append(moment)
         elif word == "publish":
-            publications.append(moment)
+            publishing.append(moment)
         elif word == "published":
             clips.append(moment - begun[len(clips)])
-            publications[-1] = moment - publications[-1]
-    os.waitpid(child, 0)
+            publications.append(moment - publishing.pop(0))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.close(reading)
+    if status != 0:
+        raise RuntimeError("a batch that nobody kills did not come to its end")
     return {"clip": max(clips), "publication": sorted(publications)[len(publications) // 2]}
 
 
