@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import new_jobs, place_of
 from svd_local.batch.spec import JobSpec
 from svd_local.catalog.jobs import Enrolment
-from svd_local.errors import InvalidRequest
+from svd_local.errors import InvalidRequest, StorageFailed
 from svd_local.storage import check_writable, storing, sweep
 
 if TYPE_CHECKING:
+    from svd_local.batch.summary import BatchSummary
     from svd_local.catalog import Catalog
 
 _HALF_BORN_S = 1.0
@@ -32,8 +34,18 @@ def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> 
     with storing(options.folder, "folder"):
         options.folder.mkdir(parents=True, exist_ok=True)
     return catalog.jobs.enroll(
-        options.name, new_jobs(specs), folder=options.folder, manifest=options.manifest
+        options.name,
+        new_jobs(specs),
+        folder=options.folder,
+        manifest=options.manifest,
+        options=options.asked,
     )
+
+
+def record(catalog: Catalog, summary: BatchSummary) -> None:
+    """Keep what a run came to, for the report. A run is over also where that cannot be written."""
+    with suppress(StorageFailed):
+        catalog.jobs.ran(summary.batch.id, summary.figures(), summary.elapsed_s)
 
 
 def folders_of(catalog: Catalog, batch_id: str, folder: Path) -> list[Path]:

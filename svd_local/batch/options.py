@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from svd_local.errors import InvalidRequest
 
@@ -24,6 +26,8 @@ class BatchOptions:
     folder: Path
     """Output folder; the jobs' own folders are below it."""
     manifest: Path | None = None
+    asked: Mapping[str, Any] | None = None
+    """What the user gave that is part of what the clips are, JSON-able; see ``batch.asked``."""
     lanes: int = 2
     """Clips in the making at once over the one generator: while one denoises, the next one's picture
     is prepared or the last one's file written."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from svd_local.batch.control import Control
 from svd_local.batch.events import Begun, Event, EventCallback, Stopping
-from svd_local.batch.ground import enrol, folders_of, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
@@ -96,7 +96,9 @@ def run_batch(
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
         sweep_last(folders)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
-        return tally.summary(catalog.jobs.batch(batch.name), failures, stopped=control.stopping)
+        summary = tally.summary(catalog.jobs.batch(batch.id), failures, stopped=control.stopping)
+        record(catalog, summary)
+        return summary
 
 
 def _wait(

@@ -97,6 +97,13 @@ class BatchSummary:
         return {
             "success": self.exit_status == 0,
             "batch": self.batch.to_json(),
+            **self.figures(),
+            "failures": [job.to_json() for job in self.failures],
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """What this run itself came to."""
+        return {
             "made": self.made,
             "cached": self.cached,
             "adopted": self.adopted,
@@ -108,7 +115,6 @@ class BatchSummary:
             "not_denoising": _share(self.not_denoising),
             "stopped": self.stopped,
             "workers": [worker.to_json() for worker in self.workers],
-            "failures": [job.to_json() for job in self.failures],
         }
 
 

@@ -145,6 +145,21 @@ class BatchRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     manifest: Mapped[str | None] = mapped_column(Text)
     folder: Mapped[str] = mapped_column(Text)
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What its first command was given that is part of what the clips are; see ``batch.asked``."""
+
+
+class BatchRunRow(Base):
+    """A run of a batch that has come to its end."""
+
+    __tablename__ = "batch_runs"
+    __table_args__ = (Index("ix_batch_runs_batch_id", "batch_id"),)
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(String(26), ForeignKey("batches.id"))
+    began_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    figures: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 MAX_CODE = 64

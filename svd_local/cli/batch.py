@@ -86,7 +86,12 @@ def run(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", help="Folder for the files.", metavar="DIR", show_default=False),
+        typer.Option(
+            "--out",
+            help="Folder for the files; where not given, one of the batch's name in the media root.",
+            metavar="DIR",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
         str | None,
@@ -155,35 +160,38 @@ def run(
     """
     with ending(json_output):
         from svd_local.batch import read_manifest, validate
-        from svd_local.cli.batch_run import Place, make
+        from svd_local.cli.batch_run import Place, called_and_kept, make
 
         place = Place.of(runner, address, workers, gpus)
         if out is not None and not out.strip():
             raise InvalidRequest("out: an empty path", hint="Give a folder.", field="out")
+        defaults = typed_fields(fields)
         opened = read_manifest(
             manifest,
-            defaults=typed_fields(fields),
+            defaults=defaults,
             output_template=output_template,
             allow_outside=allow_outside,
             encoding=encoding,
         )
         settings = load_settings()
+        called, folder = called_and_kept(opened.path, settings, name, out)
         with _counting() as progress:
-            found = validate(
-                opened,
-                settings,
-                out=None if out is None else Path(out).expanduser(),
-                progress=progress,
-            )
+            found = validate(opened, settings, out=folder, progress=progress)
         if dry_run:
             _answer(found, skip_invalid, json_output)
             return
         _require_startable(found, skip_invalid, json_output)
-        from svd_local.batch import BatchOptions, batch_name
+        from svd_local.batch import BatchOptions
+        from svd_local.batch.asked import asked
 
-        called = batch_name(opened.path, found.out) if name is None else name
         options = BatchOptions(
             *(called, found.out, opened.path.absolute()),
+            asked=asked(
+                defaults,
+                output_template=output_template,
+                allow_outside=allow_outside,
+                encoding=encoding,
+            ),
             lanes=lanes,
             tries=tries,
             silence_s=hung_after,

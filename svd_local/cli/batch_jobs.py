@@ -133,7 +133,12 @@ def _changed(batch: Batch, count: int, what: str, json_output: bool) -> None:
     tell(f"{count:,} {'clip' if count == 1 else 'clips'} {what}")
     if count and what == "queued":
         # Its options are part of what a clip is: another command would make others.
+        from svd_local.batch.asked import command_of
+
         tell("the batch's own command, with the same options as before, goes on with them")
+        command = command_of(batch)
+        if command is not None:
+            tell(printable(f"  {command}"))
 
 
 def _line(batch: Batch) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from svd_local.batch.asked import differences
 from svd_local.batch.events import (
     Begun,
     Event,
@@ -125,6 +126,9 @@ class _Told:
                 f"; {event.enrolment.cancelled} that waited are cancelled and "
                 f"{event.enrolment.added} are new: the manifest or the options have changed"
             )
+        differ = differences(batch, event.enrolment.options)
+        if differ:
+            told += f"; options differ from those the batch began with: {', '.join(differ)}"
         return told
 
     def _place(self) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -141,6 +142,30 @@ class Place:
         from svd_local.batch.workers import supervise_batch
 
         return supervise_batch(settings, specs, options, hear, workers=self.workers, gpus=self.gpus)
+
+
+def called_and_kept(
+    manifest: Path, settings: Settings, name: str | None, out: str | None
+) -> tuple[str, Path]:
+    """The batch's name and its folder: one of its own below ``videos``, unless ``out`` or an earlier run
+    of the batch says otherwise.
+
+    Raises:
+        StorageFailed: there is a catalog, and it cannot be read.
+    """
+    from svd_local.batch import batch_name
+    from svd_local.batch.naming import safe_name, safe_text
+    from svd_local.catalog import Catalog
+
+    if out is not None:
+        folder = Path(out).expanduser().absolute()
+        return batch_name(manifest, folder) if name is None else name, folder
+    called = batch_name(manifest, settings.videos_dir) if name is None else name
+    with Catalog(settings.database_url, settings.media_dir) as catalog:
+        known = [batch for batch in catalog.jobs.batches() if batch.name == called]
+    if known:
+        return called, Path(known[0].folder)
+    return called, (settings.videos_dir / safe_name(safe_text(called))).absolute()
 
 
 def make(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from servers.databases import database_of
 
+from svd_local.batch.asked import command_of
 from svd_local.catalog import Catalog
 from svd_local.cli import run
 from svd_local.errors import InvalidRequest
@@ -112,9 +114,60 @@ def test_other_options_make_other_clips_which_is_said(
     assert run([*batch("--no-report", "--tries", "1")]) == 1
     monkeypatch.delenv("SVD_LOCAL_FAKE_FAILURES")
     assert run(["batch", "retry", "m"]) == 0
-    assert "with the same options" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert "with the same options" in told
+    assert "--output-template '{index:03d}'" in told
     assert run([*batch("--no-report", "--seed", "5")]) == 0
-    assert "1 that waited are cancelled and 1 are new" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "1 that waited are cancelled and 1 are new" in told
+    assert "differ from those the batch began with: seed not given, now 5" in told
+
+
+def test_the_command_that_retry_tells_goes_on(svd: Svd, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest(1)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_FAILURES", "failed")
+    words = batch(
+        "--no-report", "--tries", "1", "--image", str(EXAMPLE.parent / "lesson" / "desk.jpg")
+    )
+    name = svd(*words, "--steps", "3")[1]["batch"]["name"]
+    monkeypatch.delenv("SVD_LOCAL_FAKE_FAILURES")
+    svd("batch", "retry", name)
+    with Catalog(os.environ.get("SVD_LOCAL_DATABASE_URL"), Path("media")) as catalog:
+        command = command_of(catalog.jobs.batch(name))
+    assert command is not None
+    status, document = svd(*shlex.split(command)[1:], "--no-report")
+    assert (status, document["made"], document["batch"]["total"]) == (0, 1, 1)
+
+
+def test_without_a_folder_each_batch_has_one_of_its_own(svd: Svd) -> None:
+    manifest(1)
+    Path("n.jsonl").write_text(Path("m.jsonl").read_text())
+    first, second, again, named = (
+        svd("batch", *words, "--no-cache")[1]
+        for words in (["m.jsonl"], ["n.jsonl"], ["m.jsonl"], ["m.jsonl", "--name", "a/b: c"])
+    )
+    folders = [Path(one["batch"]["folder"]) for one in (first, second, named)]
+    videos = Path("media/videos").absolute()
+    assert [folder.name for folder in folders] == [
+        first["batch"]["name"],
+        second["batch"]["name"],
+        "a_b_ c",
+    ]
+    assert {folder.parent for folder in folders} == {videos}
+    assert all((folder / "report.html").is_file() for folder in folders)
+    assert (again["made"], again["batch"]["folder"]) == (0, first["batch"]["folder"])
+    dry = svd("batch", "m.jsonl", "--dry-run")[1]
+    assert dry["out"] == first["batch"]["folder"]
+
+
+def test_a_batch_that_began_in_the_common_folder_goes_on_there(svd: Svd) -> None:
+    manifest(1)
+    videos = Path("media/videos").absolute()
+    first = svd("batch", "m.jsonl", "--out", "media/videos")[1]
+    again = svd("batch", "m.jsonl")[1]
+    assert (first["made"], again["made"]) == (1, 0)
+    assert again["batch"]["id"] == first["batch"]["id"]
+    assert again["batch"]["folder"] == str(videos)
 
 
 def test_it_tells_each_clip_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:

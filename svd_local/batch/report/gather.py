@@ -11,7 +11,7 @@ from pathlib import Path
 from svd_local.batch.report.entry import Entry, entry_of
 from svd_local.batch.report.figures import Figures, Tally
 from svd_local.catalog import Catalog
-from svd_local.catalog.jobs import Batch, Job
+from svd_local.catalog.jobs import Batch, Job, Run
 
 LISTED = 200
 """Jobs of one problem, and of one state without a video, that the page lists one by one; the table
@@ -34,6 +34,8 @@ class BatchReport:
     unmade: tuple[Entry, ...]
     """The running, queued and cancelled, the first ``LISTED`` of each."""
     spool: Path
+    runs: tuple[Run, ...] = ()
+    """The runs that came to their end, the latest first, at most twenty."""
 
     def lines(self) -> Iterator[str]:
         """Every job in the manifest's order, each a line of JSON."""
@@ -88,6 +90,7 @@ def gather(
         problems=tuple(chain.from_iterable(problems.values())),
         unmade=tuple(chain.from_iterable(unmade.values())),
         spool=spool,
+        runs=tuple(catalog.jobs.runs(batch.id)),
     )
 
 

@@ -22,6 +22,7 @@ from svd_local.batch.report.entry import FILE_GONE, PLACEHOLDER, QUALITY, UNREAD
 from svd_local.batch.report.figures import PHASES, Figures, Reasons
 from svd_local.batch.report.gather import BatchReport
 from svd_local.batch.report.tables import corrected
+from svd_local.catalog.jobs import Run
 from svd_local.request import format_bytes
 
 PER_PAGE = 500
@@ -96,6 +97,7 @@ def _context(
             for state in ("running", "queued", "cancelled")
             if figures.counts[state]
         ),
+        "runs": [(run, _workers_of(run)) for run in report.runs],
         "states": _segments(_states(figures)),
         "phases": _segments({_PHASE_NAMES[k]: v for k, v in figures.phases.items()}),
         "stem": stem,
@@ -103,6 +105,25 @@ def _context(
         "script": script,
         "policy": _policy(style, script),
     }
+
+
+def _workers_of(run: Run) -> list[Mapping[str, Any]]:
+    """Its worker processes; where it had none, the process it ran in as one."""
+    workers = list(run.figures.get("workers") or ())
+    if workers:
+        return workers
+    not_denoising = run.figures.get("not_denoising")
+    alone = {
+        "gpu": None,
+        "clips": run.figures["made"],
+        "seconds": run.figures["elapsed_s"],
+        "denoising": None if not_denoising is None else 1 - not_denoising,
+        "gpu_use": None,
+        "starts": None,
+        "losses": [],
+        "set_aside": None,
+    }
+    return [alone]
 
 
 def headline(figures: Figures) -> str:

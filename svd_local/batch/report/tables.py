@@ -61,6 +61,7 @@ def write_json(report: BatchReport, path: Path) -> None:
         "batch": report.batch.to_json() | {"counts": dict(report.figures.counts)},
         "written_at": report.written_at.isoformat(timespec="milliseconds"),
         "figures": report.figures.to_json(),
+        "runs": [run.to_json() for run in report.runs],
     }
     # A file name that is no UTF-8 is told by an escape, which JSON reads back.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:

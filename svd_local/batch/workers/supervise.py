@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, EventCallback
-from svd_local.batch.ground import enrol, folders_of, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.run import run_batch
 from svd_local.batch.spec import JobSpec
@@ -119,4 +119,6 @@ def supervise(
         supervisor.run()
         sweep_last(folders)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
-        return supervisor.summary(catalog.jobs.batch(batch.id), failures, gpu_use)
+        summary = supervisor.summary(catalog.jobs.batch(batch.id), failures, gpu_use)
+        record(catalog, summary)
+        return summary

@@ -17,6 +17,7 @@ from svd_local.catalog.jobs.values import (
     Lease,
     NewJob,
     Reason,
+    Run,
     State,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Lease",
     "NewJob",
     "Reason",
+    "Run",
     "State",
 ]
 

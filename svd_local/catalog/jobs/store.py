@@ -30,6 +30,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, and_, select, update
 from sqlalchemy.orm import Session
 
+from svd_local.catalog.identity import new_id
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
 from svd_local.catalog.jobs.values import (
@@ -43,7 +44,7 @@ from svd_local.catalog.jobs.values import (
     State,
 )
 from svd_local.catalog.jobs.views import JobViews, counted, viewed
-from svd_local.catalog.models import MAX_CODE, JobRow
+from svd_local.catalog.models import MAX_CODE, BatchRunRow, JobRow
 from svd_local.catalog.stored import relative_to_root
 from svd_local.errors import LeaseLost
 
@@ -55,13 +56,20 @@ class Jobs(JobViews):
     """
 
     def enroll(
-        self, name: str, jobs: Iterable[NewJob], *, folder: Path, manifest: Path | None = None
+        self,
+        name: str,
+        jobs: Iterable[NewJob],
+        *,
+        folder: Path,
+        manifest: Path | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Enrolment:
         """Make the batch ``name`` hold ``jobs``; the same again changes nothing.
 
         A job whose key the batch knows stays as it was enrolled, whatever its state; only its row,
         index and priority follow the manifest. New ones are added. Queued ones that are no longer
-        among ``jobs`` are cancelled, and come back with their row.
+        among ``jobs`` are cancelled, and come back with their row. ``options``, JSON-able, are kept
+        where none are known.
 
         Raises:
             ValueError: two of ``jobs`` have one key.
@@ -69,8 +77,24 @@ class Jobs(JobViews):
         """
         with self._ready().writing() as session:
             batch, added, known, cancelled = enrol(session, name, manifest, folder, jobs)
+            if batch.options is None and options is not None:
+                batch.options = dict(options)
             value = viewed(batch, counted(session, batch.id))
-        return Enrolment(value, added, known, cancelled)
+        return Enrolment(value, added, known, cancelled, options)
+
+    def ran(self, batch_id: str, figures: Mapping[str, Any], elapsed_s: float) -> None:
+        """A run of the batch has ended after ``elapsed_s`` seconds; ``figures`` is JSON-able."""
+        with self._ready().writing() as session:
+            moment = now(session)
+            session.add(
+                BatchRunRow(
+                    id=new_id(moment),
+                    batch_id=batch_id,
+                    began_at=moment - timedelta(seconds=elapsed_s),
+                    ended_at=moment,
+                    figures=dict(figures),
+                )
+            )
 
     def claim(self, batch_id: str, worker: str, *, lease_s: float, tries: int) -> Lease | None:
         """The next job, now running for ``worker``; None where none can be begun now.

@@ -43,6 +43,8 @@ class Enrolment:
     known: int
     cancelled: int
     """Queued jobs that are no longer in the manifest."""
+    options: Mapping[str, Any] | None = None
+    """What this command was given; the batch has what its first one was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Batch:
     folder: str
     """Output folder, absolute."""
     counts: Mapping[State, int] = field(default_factory=dict)
+    options: Mapping[str, Any] | None = None
+    """What its first command was given that is part of what the clips are; null where not known."""
 
     @property
     def total(self) -> int:
@@ -73,8 +77,25 @@ class Batch:
             "created_at": self.created_at.isoformat(timespec="milliseconds"),
             "manifest": self.manifest,
             "folder": self.folder,
+            "options": None if self.options is None else dict(self.options),
             "total": self.total,
             "counts": {state: self.counts.get(state, 0) for state in STATES},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of a batch that came to its end, as its summary has it."""
+
+    began_at: datetime
+    ended_at: datetime
+    figures: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "began_at": _text(self.began_at),
+            "ended_at": _text(self.ended_at),
+            **self.figures,
         }
 
 

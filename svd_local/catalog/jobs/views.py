@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
 from svd_local.catalog.jobs.clock import now
-from svd_local.catalog.jobs.values import Batch, Job, State
-from svd_local.catalog.models import BatchRow, JobRow
+from svd_local.catalog.jobs.values import Batch, Job, Run, State
+from svd_local.catalog.models import BatchRow, BatchRunRow, JobRow
 from svd_local.errors import NotFound
 
 
@@ -126,6 +126,13 @@ class JobViews:
                 raise NotFound(f"no job {job_id}", hint="svd-local batch status shows the jobs.")
             return row.stored(self._root)
 
+    def runs(self, batch_id: str, limit: int | None = 20) -> list[Run]:
+        """The batch's runs that came to their end, the latest first."""
+        query = select(BatchRunRow).where(BatchRunRow.batch_id == batch_id)
+        with self._ready().reading() as session:
+            rows = session.scalars(query.order_by(BatchRunRow.id.desc()).limit(limit))
+            return [Run(row.began_at, row.ended_at, row.figures) for row in rows]
+
     def folders(self, batch_id: str) -> list[str | None]:
         """Every folder, below the batch's own, that a job of it has its files in."""
         with self._ready().reading() as session:
@@ -155,6 +162,7 @@ def viewed(row: BatchRow, counts: Mapping[State, int]) -> Batch:
         manifest=row.manifest,
         folder=row.folder,
         counts=counts,
+        options=row.options,
     )
 
 

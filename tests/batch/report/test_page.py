@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
+import json
 import re
 from urllib.parse import unquote
 
 import pytest
 
+from svd_local.batch.ground import record
 from svd_local.batch.report import page as page_module
 from svd_local.batch.report.words import href
+from svd_local.batch.summary import BatchSummary, WorkerFigures
 from svd_local.catalog.jobs import STATES
 from svd_local.result import Attempt, Correction, Quality
 
@@ -25,6 +29,34 @@ HOSTILE = (
     "a\x01b\x7fc\x85d",
     "long " * 400,
 )
+
+
+def test_workers_are_told_with_what_became_of_them(bench, parsed):
+    batch = bench({"title": "a"})
+    batch.done()
+    gpus = [
+        WorkerFigures(0, "H100", "GPU-1", 30, 600.0, 0.91, 0.97, 1, (), None),
+        WorkerFigures(
+            1, "H100 <b>", "GPU-2", 0, 9.0, None, None, 3, ("killed <i>",) * 3, "3 failed"
+        ),
+    ]
+    summary = BatchSummary(batch.batch, 30, 2, 1, 0, 600.0, 180.0, 0.09, (), False, tuple(gpus))
+    record(batch.catalog, dataclasses.replace(summary, workers=(), not_denoising=None))
+    record(batch.catalog, summary)
+    files = batch.report()
+    page = parsed(files.html)
+    (section,) = page.all("section", id="workers")
+    text = " ".join(section.text.split())
+    assert (
+        "30 videos made, 2 found, 1 adopted, 180 an hour, 9.0 % of the time not denoising" in text
+    )
+    cells = "|".join(" ".join(one.text.split()) for one in page.all("td"))
+    assert "H100|30|10 min 00 s|91 %|97 %|0 of 1|" in cells
+    assert "|H100 <b> set aside|0|9.0 s|–|–|3 of 3|3 failed|killed <i>|killed <i>|killed" in cells
+    assert "|CPU, in one process|30|10 min 00 s|–|–|–" in cells
+    runs = json.loads(files.json.read_text())["runs"]
+    assert [len(run["workers"]) for run in runs] == [2, 0]
+    assert runs[0]["began_at"] < runs[0]["ended_at"]
 
 
 def test_text_stays_text(bench, parsed):
