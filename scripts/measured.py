@@ -111,10 +111,13 @@ def batch_queue(result: dict[str, Any]) -> Row:
     return what, figures
 
 
+_DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
 def batch_kills(result: dict[str, Any]) -> Row:
     what = (
-        f"batches killed at a random moment and run again, {result['within_publication']} of "
-        f"{result['kills']} within a publication"
+        f"batches on {_DATABASES[result.get('database', 'sqlite')]} killed at a random moment and run "
+        f"again, {result['within_publication']} of {result['kills']} within a publication"
     )
     figures = (
         f"{len(result['wrong'])} with anything lost, made twice or left over; "
@@ -133,6 +136,7 @@ TABLE: dict[str, Callable[[dict[str, Any]], Row]] = {
     "manifest.json": manifest,
     "batch_queue.json": batch_queue,
     "batch_kills.json": batch_kills,
+    "batch_kills_postgresql.json": batch_kills,
 }
 
 

@@ -7,7 +7,7 @@ The catalogs are on SQLite, or in schemas of the PostgreSQL that ``SVD_TEST_POST
 Each kill has a batch of its own: two jobs of the fake tier in two lanes, run by a child that tells
 through a pipe where its clips stand. Every third kill is aimed into a publication (from the moment the
 file was checked to that at which its row is committed and its staging gone), the others anywhere
-between a job's claim and its end, both over spans measured before; every tenth is of an ffmpeg. Kills
+between a job's claim and its end, both over spans measured before; about every fifteenth is of an ffmpeg. Kills
 go on until COUNT were made and a third of all fell within a publication. After each, another child
 runs the same batch to its end, and what it came to is looked at. Prints JSON: the spans, and the kills.
 """
@@ -173,7 +173,7 @@ def one_kill(
     """One batch, killed once and run again; None where it had ended before the kill."""
     root = folder / str(number)
     (root / "tmp").mkdir(parents=True)
-    victim = "ffmpeg" if number % 10 == 4 else "process"
+    victim = "ffmpeg" if number % 10 == 4 and aim == "clip" else "process"  # one that encodes
     job = dice.randint(1, len(SPECS))
     delay_s = dice.uniform(0, span[aim])
     child, reading = fork(root)
