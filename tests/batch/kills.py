@@ -171,7 +171,7 @@ def one_kill(
     folder: Path, number: int, aim: str, dice: random.Random, span: dict[str, float]
 ) -> dict[str, Any] | None:
     """One batch, killed once and run again; None where it had ended before the kill."""
-    root = folder / str(number)
+    root = Path(tempfile.mkdtemp(prefix=f"{number}-", dir=folder))  # no schema is used twice
     (root / "tmp").mkdir(parents=True)
     victim = "ffmpeg" if number % 10 == 4 and aim == "clip" else "process"  # one that encodes
     job = dice.randint(1, len(SPECS))

@@ -1,8 +1,8 @@
-"""Not a test: a batch of two clips whose process dies, as by ``kill -9``, while it publishes the first.
+"""Not a test: batches of two clips whose process dies, as by ``kill -9``, while it publishes the first.
 
-    python story_killed.py FOLDER POINT
+    python story_killed.py FOLDER POINT...
 
-POINT: just before the poster is moved out (publishing), after that (poster), after the video is (video),
+There is a batch in FOLDER/POINT, and a process, for each POINT: just before the poster is moved out (publishing), after that (poster), after the video is (video),
 after the row and the job's completion are committed (row).
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from servers.databases import database_of
 
+import svd_local.media.probe  # noqa: F401 - loaded once, before the children are forked
 from svd_local.batch import BatchOptions, JobSpec, run_batch
 from svd_local.catalog.store import Catalog
 from svd_local.settings import Settings
@@ -60,4 +61,9 @@ def main(folder: Path, point: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    for one in sys.argv[2:]:
+        child = os.fork()
+        if child == 0:
+            main(Path(sys.argv[1], one), one)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, one
