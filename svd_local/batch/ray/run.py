@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from svd_local.batch.adoption import adopt
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, Event, EventCallback, JobDone, Stopping
-from svd_local.batch.ground import enrol, folders_of, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
 from svd_local.batch.heart import Heart
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
@@ -149,7 +149,10 @@ def run_on(
         sweep_last(folders)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         now = catalog.jobs.batch(batch.id)
-        return staff.tally.summary(now, failures, stopped=control.stopping).by(staff.figures())
+        mine = staff.tally.summary(now, failures, stopped=control.stopping)
+        summary = mine.by(staff.figures())
+        record(catalog, summary)
+        return summary
 
 
 def _adopt(
