@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from svd_local.batch.events import JobStalled
 from svd_local.batch.options import BatchOptions
 from svd_local.catalog.jobs import Job
 from svd_local.result import Progress
@@ -53,6 +54,12 @@ class Signs:
         with self._lock:
             silent_s = self._clock() - self._last
             return (silent_s, self._doing) if silent_s > self.patience_s else None
+
+
+def told_of(event: JobStalled) -> str:
+    """Which clip hangs, in words that go on ``because``."""
+    doing = f" ({event.doing})" if event.doing else ""
+    return f"row {event.job.row} showed no sign of life for {lasted(event.silent_s)}{doing}"
 
 
 def lasted(seconds: float) -> str:

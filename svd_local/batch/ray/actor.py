@@ -136,7 +136,7 @@ class Actor:
             clip = self._generator.generate(
                 request,
                 progress=underway.tell,
-                cancelled=lambda: underway.cancelled,
+                cancelled=underway.unwanted,
                 delivery=Delivery(before=underway.ask, placeholders=False),
             )
             return Made(pack(clip))
@@ -189,11 +189,18 @@ class _Underway:
         self._question: str | None = None
         self._answer: bool | None = None
         self._over = False
+        self._alive = False
         self.cancelled = False
+
+    def unwanted(self) -> bool:
+        """Whether it was cancelled; that this is asked is a sign of life."""
+        self._alive = True
+        return self.cancelled
 
     def tell(self, progress: Progress) -> None:
         """Keep it for ``hear``: the latest of each stage."""
         with self._changed:
+            self._alive = True
             if self._news and self._news[-1].stage == progress.stage:
                 self._news[-1] = progress
             else:
@@ -207,7 +214,8 @@ class _Underway:
                 self._changed.wait_for(lambda: self._question or self._over, _GATHER_S)
             news, self._news = tuple(self._news), []
             question, self._question = self._question, None
-            return Heard(news, question)
+            alive, self._alive = self._alive, False
+            return Heard(news, question, alive)
 
     def _something(self) -> bool:
         return bool(self._news or self._question or self._over)

@@ -62,12 +62,24 @@ class FarGenerator:
         hand: the actor.
         settings: this machine's.
         catalog: is asked for clips that were made before, and gets the rows.
+        stopping: whether all that is underway shall be cancelled; may be asked at any time. A clip's
+            own ``cancelled`` is not: asking it is a sign of life, and the actor's to give.
+        ended: why the actor was ended from here, where it was.
     """
 
-    def __init__(self, hand: Hand, settings: Settings, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        hand: Hand,
+        settings: Settings,
+        catalog: Catalog,
+        stopping: Callable[[], bool] = lambda: False,
+        ended: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._hand = hand
         self._settings = settings
         self._catalog = catalog
+        self._stopping = stopping
+        self._ended = ended
 
     @property
     def settings(self) -> Settings:
@@ -94,7 +106,10 @@ class FarGenerator:
 
         folder = request.out or self._settings.videos_dir
         check_writable(folder, field=None if request.out is None else "out")
-        outcome = self._outcome(order_of(request), progress, cancelled)
+        try:
+            outcome = self._outcome(order_of(request), progress, cancelled)
+        except ActorLost as lost:
+            raise ActorLost(self._ended() or lost.why) from lost
         if isinstance(outcome, Failed):
             raise outcome.error
         if isinstance(outcome, Broke):
@@ -112,6 +127,7 @@ class FarGenerator:
         hand, ticket = self._hand, uuid.uuid4().hex
         making, hearing = hand.make(ticket, order), hand.hear(ticket)
         give_up: float | None = None
+        unwanted = False
         while True:
             ready = hand.ready([making, hearing], _LOOK_UP_S)
             if making in ready:
@@ -123,10 +139,11 @@ class FarGenerator:
                 assert isinstance(heard, Heard)
                 for sign in heard.progress:
                     progress(sign)
+                unwanted = heard.alive and cancelled()
                 if heard.question is not None:
                     hand.answer(ticket, self._knows(heard.question))
                 hearing = hand.hear(ticket)
-            if give_up is None and cancelled():
+            if give_up is None and (unwanted or self._stopping()):
                 hand.cancel(ticket)
                 give_up = time.monotonic() + _CANCEL_PATIENCE_S
             if give_up is not None and time.monotonic() > give_up:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import threading
 import time
@@ -13,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 from svd_local.batch.control import Control, Wing
 from svd_local.batch.events import (
     Event,
-    JobBegun,
-    JobDone,
-    JobFailed,
-    JobLost,
-    JobPostponed,
-    JobProgress,
-    JobReleased,
+    JobStalled,
     Paused,
     Resumed,
-    Waiting,
     WorkerLost,
     WorkerSetAside,
     WorkerStarted,
@@ -33,8 +25,10 @@ from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.ray.far import ActorLost, FarGenerator, Hand
 from svd_local.batch.ray.values import Hello, House
+from svd_local.batch.stalls import told_of
 from svd_local.batch.summary import Tally, WorkerFigures
 from svd_local.batch.workers.seat import Seat
+from svd_local.batch.workers.voices import Voices
 from svd_local.catalog.jobs import Batch
 from svd_local.errors import DeviceLost, StorageFailed
 from svd_local.settings import Settings
@@ -94,8 +88,7 @@ class Staff:
         self._threads: list[threading.Thread] = []
         self._kept: list[Hand] = []
         """Of no use, but in the way: nobody else shall be placed where they are."""
-        self._paused: set[int] = set()
-        self._told_to_wait = False
+        self._voices = Voices(self._seats, options.lanes, tell)
         self._nobody_since: float | None = None
         self._told_of_nobody = False
         self.tally = Tally()
@@ -201,7 +194,13 @@ class Staff:
         wing = Wing(self._control)
         lanes = Lanes(
             self._catalog,
-            FarGenerator(hand, self._settings, self._catalog),
+            FarGenerator(
+                hand,
+                self._settings,
+                self._catalog,
+                stopping=lambda: wing.cancelling,
+                ended=lambda: seat.hung,
+            ),
             self._batch,
             self._options,
             wing,
@@ -228,8 +227,9 @@ class Staff:
         self._pass_on(WorkerStarted(seat.number, seat.label, hello.pid, hello.log))
 
     def _lost(self, seat: Seat[Hand], error: DeviceLost) -> None:
-        why = error.why if isinstance(error, ActorLost) else error.message
         with self._lock:
+            why = seat.hung or (error.why if isinstance(error, ActorLost) else error.message)
+            self._voices.resumed(seat)
             seat.due = None
             wait_s = seat.lost(why, self._restart_s, time.monotonic())
             seat.cleared()
@@ -250,33 +250,11 @@ class Staff:
     def _hear(self, seat: Seat[Hand], event: Event) -> None:
         """Pass on what the lanes of one seat say, as if there were one set of lanes."""
         with self._lock:
-            if isinstance(event, (JobBegun, JobProgress)):
-                if isinstance(event, JobBegun):
-                    seat.begun(event)
-                    self._told_to_wait = False
-                else:
-                    seat.progress(event)
-                lane = seat.number * self._options.lanes + event.lane
-                event = dataclasses.replace(event, lane=lane)
-            elif isinstance(event, JobDone):
-                seat.done(event)
-            elif isinstance(event, (JobPostponed, JobFailed)):
-                seat.failed(event)
-            elif isinstance(event, (JobReleased, JobLost)):
-                seat.ended(event.job)
-            elif isinstance(event, Waiting):
-                if self._told_to_wait or any(other.at_hand for other in self._seats):
-                    return
-                self._told_to_wait = True
-            elif isinstance(event, Paused):
-                self._paused.add(seat.number)
-                if len(self._paused) > 1:
-                    return
-            elif isinstance(event, Resumed):
-                self._paused.discard(seat.number)
-                if self._paused:
-                    return
-            self._pass_on(event)
+            self._voices.heed(seat, event)
+            if isinstance(event, JobStalled) and seat.process is not None and seat.hung is None:
+                # Its lanes find out, and it is replaced as any that dies.
+                seat.hung = f"ended because {told_of(event)}"
+                seat.process.kill()
 
     # Looking around
 

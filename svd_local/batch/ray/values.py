@@ -113,6 +113,8 @@ class Heard:
     progress: tuple[Progress, ...] = ()
     question: str | None = None
     """A fingerprint: is there such a clip? It waits for ``Actor.answer``."""
+    alive: bool = False
+    """Whether whoever makes it reported, or asked whether it is still wanted."""
 
 
 def order_of(request: ClipRequest) -> Order:

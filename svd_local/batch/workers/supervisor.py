@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import queue
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,27 +16,19 @@ from svd_local.batch.control import Control
 from svd_local.batch.events import (
     Event,
     EventCallback,
-    JobBegun,
     JobDone,
-    JobFailed,
-    JobLost,
     JobPostponed,
-    JobProgress,
-    JobReleased,
     JobStalled,
-    Paused,
-    Resumed,
     Stopping,
-    Waiting,
     WorkerLost,
     WorkerSetAside,
     WorkerStarted,
 )
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
-from svd_local.batch.plan import place_of
-from svd_local.batch.stalls import lasted, patience_s
+from svd_local.batch.stalls import lasted, patience_s, told_of
 from svd_local.batch.summary import BatchSummary, Tally
+from svd_local.batch.workers.burial import Burial, Dead
 from svd_local.batch.workers.gpu_use import GpuUse
 from svd_local.batch.workers.places import Place
 from svd_local.batch.workers.process import WorkerProcess, cause_of, not_started
@@ -52,7 +42,8 @@ from svd_local.batch.workers.protocol import (
     settings_document,
 )
 from svd_local.batch.workers.seat import Seat
-from svd_local.catalog.jobs import WORKER_LOST, WORKER_LOST_HINT, Batch, Job, Reason
+from svd_local.batch.workers.voices import Voices
+from svd_local.catalog.jobs import Batch, Job
 from svd_local.errors import InvalidRequest, StorageFailed
 from svd_local.settings import Settings
 
@@ -69,16 +60,6 @@ _CLOSE_PATIENCE_S = 15.0
 _START_S = 900.0
 """What a worker may take to be up: its libraries from a cold disk, and its GPU's first answer."""
 _CATALOG_PATIENCE_S = 600.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Dead:
-    """A worker that ended with jobs at hand, which are to be queued again."""
-
-    name: str
-    jobs: dict[int, Job]
-    why: str
-    log: Path
 
 
 class Supervisor:
@@ -117,11 +98,10 @@ class Supervisor:
         )
         self._presence = Presence(settings.media_dir)  # not entered: it takes no jobs
         self._names: set[str] = set()
-        self._graves: list[_Dead] = []
-        self._deaths: Counter[int] = Counter()
         self._tally = Tally()
+        self._voices = Voices(self._seats, options.lanes, self.tell)
+        self._burial = Burial(catalog, options, self._tally, self.tell, self.adopt)
         self._failure: BaseException | None = None
-        self._told_to_wait = False
         self._told_to_stop = 0
         self._kill_at: float | None = None
         self._look_for_dead_at = 0.0
@@ -154,7 +134,7 @@ class Supervisor:
                 self._pass_on_the_wish_to_stop()
                 for seat in self._seats:
                     self._look_after(seat)
-                self._bury()
+                self._burial.bury()
                 if time.monotonic() >= self._look_for_dead_at:
                     self.bury_strangers()
                 self._catalog_gone_since = None
@@ -162,7 +142,7 @@ class Supervisor:
                 self._control.ask()
             except StorageFailed as error:
                 self._bear(error)
-        self._bury()
+        self._burial.bury()
         if self._failure is not None:
             raise self._failure
 
@@ -219,55 +199,17 @@ class Supervisor:
         if isinstance(message, Hello):
             seat.name = message.name
             self._names.add(message.name)
-        elif isinstance(message, (JobBegun, JobProgress)):
-            if isinstance(message, JobBegun):
-                seat.begun(message)
-                self._told_to_wait = False
-            else:
-                seat.progress(message)
-            lane = seat.number * self._options.lanes + message.lane
-            self.tell(dataclasses.replace(message, lane=lane))
-        elif isinstance(message, JobDone):
-            seat.done(message)
-            self._count_done(message)
-            self.tell(message)
-        elif isinstance(message, (JobPostponed, JobFailed)):
-            seat.failed(message)
-            if isinstance(message, JobPostponed):
-                self._tally.count("postponed")
-            self.tell(message)
-        elif isinstance(message, (JobReleased, JobLost)):
-            seat.ended(message.job)
-            self.tell(message)
-        elif isinstance(message, JobStalled):
-            lane = seat.number * self._options.lanes + message.lane
-            self.tell(dataclasses.replace(message, lane=lane))
-            doing = f" ({message.doing})" if message.doing else ""
-            silent = f"showed no sign of life for {lasted(message.silent_s)}{doing}"
-            self._end(seat, f"row {message.job.row} {silent}")
-        elif isinstance(message, Waiting):
-            idle = not any(seat.at_hand for seat in self._seats)
-            if idle and not self._told_to_wait:
-                self._told_to_wait = True
-                self.tell(message)
-        elif isinstance(message, Paused):
-            if not any(seat.paused for seat in self._seats):
-                self.tell(message)
-            seat.paused = True
-        elif isinstance(message, Resumed):
-            self._resumed(seat)
+        elif isinstance(message, Failed) or message is None:
+            pass  # its process keeps the one, and its end shows the other
         else:
-            assert message is None or isinstance(message, Failed)
-
-    def _count_done(self, event: JobDone) -> None:
-        cached = "cached" if event.clip.cached else "made"
-        self._tally.count("adopted" if event.adopted else cached)
-
-    def _resumed(self, seat: Seat[WorkerProcess]) -> None:
-        if seat.paused:
-            seat.paused = False
-            if not any(other.paused for other in self._seats):
-                self.tell(Resumed())
+            if isinstance(message, JobDone):
+                cached = "cached" if message.clip.cached else "made"
+                self._tally.count("adopted" if message.adopted else cached)
+            elif isinstance(message, JobPostponed):
+                self._tally.count("postponed")
+            self._voices.heed(seat, message)
+            if isinstance(message, JobStalled):
+                self._end(seat, told_of(message))
 
     # Starting and ending them
 
@@ -333,7 +275,7 @@ class Supervisor:
         over = self._catalog.jobs.outlook(self._batch.id).over or self._control.stopping
         why = seat.hung or cause_of(status, process.failed)
         process.close(0.0)
-        self._resumed(seat)
+        self._voices.resumed(seat)
         if status == 0 and over:
             seat.cleared()
             return
@@ -344,8 +286,7 @@ class Supervisor:
         self._replace(seat, why, now, over)
         jobs = seat.cleared()
         if name is not None:
-            self._deaths.update(jobs.keys())
-            self._graves.append(_Dead(name, jobs, why, self._log_of(seat)))
+            self._burial.add(Dead(name, jobs, why, self._log_of(seat)))
 
     def _replace(self, seat: Seat[WorkerProcess], why: str, now: float, over: bool = False) -> None:
         """A worker failed, or could not be started: have another, or set its place aside."""
@@ -359,54 +300,6 @@ class Supervisor:
     def _log_of(self, seat: Seat[WorkerProcess]) -> Path:
         folder = self._settings.media_dir.absolute() / "logs"
         return folder / f"{self._batch.id}-worker-{seat.number}.log"
-
-    # The dead's jobs
-
-    def _bury(self) -> None:
-        """Queue again what the dead had at hand, or say what else has become of it."""
-        while self._graves:
-            dead = self._graves[0]
-            adopted = self._adopt_from(dead)
-            reasons = {id_: self._reason(dead, id_) for id_ in dead.jobs}
-            tries = self._options.tries
-            self._catalog.jobs.release_dead(dead.name, tries=tries, reasons=reasons)
-            now = [self._catalog.jobs.job(id_) for id_ in dead.jobs]
-            self._graves.pop(0)
-            for job in now:
-                if job.id not in adopted:
-                    self._tell_what_became_of(job, reasons[job.id], dead.name)
-
-    def _adopt_from(self, dead: _Dead) -> set[int]:
-        """A clip that was published a moment before its worker's death is as good as any."""
-        ids: set[int] = set()
-        for name in {job.folder for job in dead.jobs.values()}:
-            with suppress(InvalidRequest):  # its job will say so
-                folder = place_of(name, self._options.folder)
-                if folder.is_dir():
-                    ids |= self.adopt(folder)
-        return ids
-
-    def _reason(self, dead: _Dead, job_id: int) -> Reason:
-        times = self._deaths[job_id]
-        often = "" if times == 1 else f" {times} times, the last time"
-        return Reason(
-            WORKER_LOST,
-            f"its worker died{often}: {dead.why}",
-            f"{WORKER_LOST_HINT} {dead.log} has what it said last.",
-        )
-
-    def _tell_what_became_of(self, job: Job, reason: Reason, worker: str) -> None:
-        if job.state == "queued":
-            self._tally.count("postponed")
-            self.tell(JobPostponed(job, reason))
-        elif job.state == "failed":
-            self.tell(JobFailed(job, reason))
-        elif job.state == "done" and job.worker == worker and job.clip_id is not None:
-            done = JobDone(job, self._catalog.get(job.clip_id).to_clip())
-            self._count_done(done)  # it died with the news on its lips
-            self.tell(done)
-        elif job.state != "done":
-            self.tell(JobLost(job))
 
     # Stopping, and what goes wrong
 

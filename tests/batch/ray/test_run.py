@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,41 @@ def test_a_job_that_ends_every_actor_is_given_up_and_the_others_are_made(night: 
     [failed] = night.told(JobFailed)
     assert (failed.job.index, failed.job.attempt, failed.reason.code) == (1, 2, "worker-lost")
     assert night.told(WorkerSetAside) == []
+
+
+class _Hanging(VideoGenerator):
+    """Hangs in its first clip until ``freed``, and says nothing."""
+
+    freed = threading.Event()
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        self.freed.wait(60)
+        return super().generate(*args, **kwargs)
+
+
+def test_an_actor_that_hangs_is_replaced(night: Night) -> None:
+    cluster = NearCluster(1, [lambda house: Actor(house, _Hanging), Actor])
+    options = dataclasses.replace(night.options, lanes=1, lease_s=1.0, silence_s=1.5)
+    try:
+        summary = night.run(cluster, 2, options=options)
+    finally:
+        _Hanging.freed.set()
+    assert (summary.exit_status, summary.batch.counts) == (0, {"done": 2})
+    [lost] = night.told(WorkerLost)
+    said = r"ended because row \d showed no sign of life for \d+ s"
+    assert re.fullmatch(said, lost.why)
+    [postponed] = night.told(JobPostponed)
+    assert re.search(said, postponed.reason.message)
+    assert len(night.rows()) == 2
+
+
+def test_waiting_in_silence_is_no_hanging(night: Night) -> None:
+    """Whoever asks whether the clip is still wanted lives, though there is nothing to tell."""
+    night.settings = night.settings.model_copy(update={"fake_seconds": 3.0})
+    options = dataclasses.replace(night.options, lanes=1, lease_s=1.0, silence_s=1.5)
+    summary = night.run(NearCluster(1, [Actor]), 1, options=options, steps=1)
+    assert (summary.exit_status, summary.postponed) == (0, 0)
+    assert night.told(WorkerLost) == []
 
 
 class _Poisoned(VideoGenerator):
