@@ -136,6 +136,9 @@ class TierBusy(SvdLocalError):
     code = "tier-busy"
     exit_status = 4
     falls_through = True
+    unasked: bool = False
+    """Whether nothing was asked of the service for this clip, since it is known to be busy until
+    ``retry_after_s`` from now: no try is lost by it."""
 
 
 class TierFailed(SvdLocalError):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
+from svd_local.errors import Cancelled, RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
 from svd_local.result import Attempt, Outcome
 from svd_local.tiers.base import Tier
 from svd_local.tiers.policy import Policy
@@ -51,6 +51,7 @@ def climb(
 
     Raises:
         SvdLocalError: one that does not fall through; its ``attempts`` end with the rung it stopped.
+        KeyboardInterrupt: with ``attempts``, too.
     """
     attempts: list[Attempt] = []
     for tier in tiers:
@@ -63,6 +64,10 @@ def climb(
                 error.attempts = tuple(attempts)
                 raise
             continue
+        except KeyboardInterrupt as stop:
+            cancelled = _attempt(tier.id, Cancelled("interrupted"), time.monotonic() - started)
+            stop.attempts = (*attempts, cancelled)  # type: ignore[attr-defined]
+            raise
         attempts.append(Attempt(tier.id, "ok", elapsed_s=time.monotonic() - started))
         return Climb(value, tuple(attempts))
     return Climb(None, tuple(attempts))
@@ -95,8 +100,10 @@ class Breakers:
             self._of[tier.id].check()
 
     @contextlib.contextmanager
-    def watching(self, tier: Tier) -> Iterator[None]:
-        """Count what the tier's work inside comes to."""
+    def watching(self, tier: Tier, *, serves: bool = True) -> Iterator[None]:
+        """Count what the tier's work inside comes to. Without ``serves`` it proves nothing if it goes
+        well, as a plan.
+        """
         breaker = self._of.get(tier.id)
         if breaker is None:
             yield
@@ -104,9 +111,10 @@ class Breakers:
         try:
             yield
         except (TierBusy, RemoteFailed) as error:
-            breaker.failed(error.retry_after_s)
+            breaker.failed(error)
             raise
-        breaker.served()
+        if serves:
+            breaker.served()
 
 
 class _Breaker:
@@ -116,29 +124,43 @@ class _Breaker:
         self._tier, self._policy = tier, policy
         self._lock = threading.Lock()
         self._failures = 0
+        self._since: float | None = None
+        """When the trouble began; None in peace."""
         self._until = 0.0
         self._why = ""
 
     def check(self) -> None:
         with self._lock:
-            left, why = self._until - time.monotonic(), self._why
+            left, why, unasked = self._until - time.monotonic(), self._why, self._forgives()
         if left > 0:
-            raise TierBusy(
+            busy = TierBusy(
                 f"{self._tier} {why}, and is left alone for a while",
                 hint="Try again later, or use another tier meanwhile.",
                 retry_after_s=round(left, 1),
             )
+            busy.unasked = unasked
+            raise busy
 
     def served(self) -> None:
         with self._lock:
-            self._failures = 0
+            self._failures, self._since = 0, None
 
-    def failed(self, asked_s: float | None) -> None:
-        policy, rest_s = self._policy, 0.0
+    def failed(self, error: TierBusy | RemoteFailed) -> None:
+        """Count it, unless nothing was asked; what lasts too long is no longer forgiven."""
+        policy, rest_s, asked_s = self._policy, 0.0, error.retry_after_s
+        unasked = isinstance(error, TierBusy) and error.unasked
         with self._lock:
-            self._failures += 1
-            if self._failures >= policy.failures:
+            if self._since is None:
+                self._since = time.monotonic()
+            self._failures += not unasked
+            if self._failures >= policy.failures and not unasked:
                 rest_s, self._why = policy.rest_s, f"failed {self._failures} times in a row"
             if asked_s is not None and asked_s > rest_s:
                 rest_s, self._why = min(asked_s, policy.longest_rest_s), "asked for a pause"
-            self._until = time.monotonic() + rest_s
+            self._until = max(self._until, time.monotonic() + rest_s)
+            if isinstance(error, TierBusy):
+                error.unasked = unasked and self._forgives()
+
+    def _forgives(self) -> bool:
+        since = self._since
+        return since is None or time.monotonic() - since < self._policy.forgiven_s

@@ -287,6 +287,7 @@ class Lanes:
                 tries=self.options.tries,
                 delay_s=verdict.delay_s,
                 final=verdict.final,
+                counts=verdict.counts,
             )
         )
         if job.state == "failed":

@@ -11,19 +11,25 @@ from svd_local.errors import (
     DeviceLost,
     InvalidRequest,
     SvdLocalError,
+    TierBusy,
     TierUnavailable,
 )
 
 _LONGEST_BACKOFF_S = 600.0
+_LONGEST_WAIT_S = 3600.0
+"""Most that is waited where a service names its time: it may mean days."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``final``: no try can succeed. Else the next may begin after ``delay_s`` seconds."""
+    """``final``: no try can succeed. Else the next may begin after ``delay_s`` seconds. Without ``counts``
+    this was none: nothing was asked of the service.
+    """
 
     reason: Reason
     final: bool
     delay_s: float
+    counts: bool = True
 
 
 def judge(
@@ -49,5 +55,7 @@ def judge(
     )
     if isinstance(error, DeviceLost):
         backoff = 0.0  # what has to be waited for is another process
-    delay_s = backoff if error.retry_after_s is None else error.retry_after_s
-    return Verdict(Reason(error.code, error.message, error.hint), final, delay_s)
+    asked_s = error.retry_after_s
+    delay_s = backoff if asked_s is None else min(asked_s, _LONGEST_WAIT_S)
+    counts = not (isinstance(error, TierBusy) and error.unasked)
+    return Verdict(Reason(error.code, error.message, error.hint), final, delay_s, counts)

@@ -176,8 +176,10 @@ def _make(
                 clips.append(generator.generate(request, progress=report))
         except SvdLocalError as error:
             return clips, error
-        except KeyboardInterrupt:
-            return clips, Cancelled("interrupted")
+        except KeyboardInterrupt as stop:
+            cancelled = Cancelled("interrupted")
+            cancelled.attempts = getattr(stop, "attempts", ())
+            return clips, cancelled
     return clips, None
 
 

@@ -20,6 +20,8 @@ from svd_local.storage import Staging
 from svd_local.tiers.base import BeginAgain, Frames
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from svd_local.generator.work import Work
@@ -123,16 +125,40 @@ class _Take:
             None if keyframe is None else keyframe.image, moving=work.plan.kind == "generated"
         )
         self._first: Pixels | None = None
-        self._kept = frames.ready is not None and work.letters is None
-        if frames.ready is not None and self._kept:
+        self._kept: VideoInfo | None = None
+        if frames.ready is not None and work.letters is None:
             # Before a frame is read: the file goes when the last one was.
-            from svd_local.media.keep import keep_video
-
-            target = staging.path(".mp4")
-            keep_video(frames.ready, target, comment=comment, check=work.monitor.check)
+            self._kept = self._keep(frames.ready)
         self._done = self._told = 0
         self._beside = Beside(self._encode)
         self._beside.__enter__()
+
+    def _keep(self, ready: Path) -> VideoInfo | None:
+        """A file's very pictures, as the clip; None where its frames have to be encoded anew, since its
+        container cannot be left without their times being changed: Matroska's, say, has milliseconds.
+        """
+        from svd_local.errors import MediaFailed
+        from svd_local.media.keep import keep_video
+
+        target = self._staging.path(".mp4")
+        try:
+            keep_video(ready, target, comment=self._comment, check=self._work.monitor.check)
+            return self._verified()
+        except MediaFailed:
+            return None
+
+    def _verified(self) -> VideoInfo:
+        from svd_local.media.probe import verify
+
+        video = self._staging.path(".mp4")
+        return verify(
+            video,
+            frames=self._frames.count,
+            size=self._work.plan.output_size,
+            fps=self._fps,
+            check=self._work.monitor.check,
+            beside=video,
+        )
 
     @property
     def _fps(self) -> float:
@@ -150,21 +176,12 @@ class _Take:
     def finish(self) -> Video:
         from svd_local.media.planar import to_rgb
         from svd_local.media.poster import write_poster
-        from svd_local.media.probe import verify
 
-        monitor, size = self._work.monitor, self._work.plan.output_size
+        size = self._work.plan.output_size
         self._beside.result(self._tell)
         self._tell()
         began = time.monotonic()
-        video = self._staging.path(".mp4")
-        info = verify(
-            video,
-            frames=self._frames.count,
-            size=size,
-            fps=self._fps,
-            check=monitor.check,
-            beside=video,
-        )
+        info = self._kept or self._verified()
         assert self._first is not None
         shown = self._first if self._frames.pixels == "rgb24" else to_rgb(self._first)
         write_poster(shown, self._staging.path(".jpg"), overlay=self._work.letters, size=size)
@@ -179,7 +196,7 @@ class _Take:
         def count(done: int) -> None:
             self._done = done
 
-        if self._kept:
+        if self._kept is not None:
             for chunk in self._watched(chunks):
                 check()
                 count(self._done + len(chunk))

@@ -206,7 +206,8 @@ class VideoGenerator:
         delivery: Delivery,
     ) -> Clip:
         """One rung: plan, look in the catalog, then make the clip."""
-        plan = tier.plan(request, monitor)
+        with self._breakers.watching(tier, serves=False):
+            plan = tier.plan(request, monitor)
         sources = gather(request, plan, self.settings, monitor)
         with ExitStack() as alone:
             if plan.parameters.get("seed", 0) is None:

@@ -63,6 +63,8 @@ class Plan:
     synthetic: bool = False
     leaves_machine: bool = False
     """Whether another machine makes the frames, so that none of this one's is occupied by them."""
+    spent_s: float = 0.0
+    """Seconds of the tier's deadline that planning took."""
 
     def seeded(self, seed: int) -> Plan:
         """The same plan with ``seed`` as it will run."""

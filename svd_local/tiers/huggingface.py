@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -22,7 +23,7 @@ from svd_local.tiers.remote.call import Call, supervise
 from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.hub_work import PROVIDERS, HubWork, endpoint
-from svd_local.tiers.remote.pace import Pace
+from svd_local.tiers.remote.pace import Pace, ledger_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +38,8 @@ POLICY = Policy(deadline_s=900.0, resend_dropped=False)
 
 _PAINTING_S = 120.0
 """Most seconds of a clip's deadline for the picture it begins with."""
+_VIDEO_BYTES = 32 << 20
+"""Room a video may need while it is looked at; those of a few seconds have a tenth of that."""
 _HOSTS = ("huggingface.co", "*.huggingface.co")
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _TRUE = frozenset({"1", "on", "yes", "true"})
@@ -100,8 +103,8 @@ class HuggingFaceTier:
         if deadline_s is not None:
             self.policy = dataclasses.replace(policy, deadline_s=deadline_s)
         self._route = dict(route or {})
-        ledger = None if paces is None else paces / f"{self.id}.json"
-        self._pace = Pace(policy.interval_s, ledger)
+        self._paces = paces
+        self._pace_of = functools.cache(self._make_pace)
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
         """Whether there is a token, and the consent to send pictures away. Nothing is sent."""
@@ -181,16 +184,19 @@ class HuggingFaceTier:
             TierBusy: throttled, loading, or no video before the deadline.
             TierUnavailable: token, credit, licence or model are not what the service wants.
             RemoteFailed: it failed, or what came back is no video.
-            MediaFailed: this machine could not look at a video; nothing was sent.
+            MediaFailed, StorageFailed: this machine could not look at a video; nothing was sent.
             Cancelled: the caller asked to stop. A job the provider has begun goes on there.
         """
         from svd_local.media import ffmpeg
+        from svd_local.media.files import check_temporary_room
         from svd_local.tiers.remote.video import proven
 
         token = self._find_token()
         if token is None or not job.keyframes:
             raise TierUnavailable("no Hugging Face token is set", hint="Set HUGGING_FACE_TOKEN.")
-        ffmpeg.version()  # raises where it does not run: found out before anything is paid for
+        # What would keep a video from being looked at is found out before anything is paid for.
+        ffmpeg.version()
+        check_temporary_room(_VIDEO_BYTES)
         ends = time.monotonic() + self.policy.deadline_s
         start = self._start(job, token)
         call, gate = Call(ends - time.monotonic()), self._gate(token, _ADVICE)
@@ -201,7 +207,7 @@ class HuggingFaceTier:
             made = hub.video(self.model, start.keyframe.image, job.plan.parameters)
             return made.provider, proven(made.data, gate.who, gate.secrets, call.check)
 
-        provider, video = self._within(call, job, "denoise", gate, work, late)
+        provider, video = self._within(call, token, job, "denoise", gate, work, late)
         return self._frames(job, provider, video, start)
 
     def close(self) -> None:
@@ -213,6 +219,13 @@ class HuggingFaceTier:
         import huggingface_hub
 
         return huggingface_hub.get_token()
+
+    def _make_pace(self, token: str) -> Pace:
+        """The pace of an account: allowances are."""
+        ledger = None
+        if self._paces is not None:
+            ledger = self._paces / ledger_name(self.id, endpoint(), token)
+        return Pace(self.policy.interval_s, ledger, longest_s=self.policy.longest_rest_s)
 
     def _wrongly_set(self) -> Availability | None:
         """What of the settings cannot work, whatever the service says."""
@@ -247,6 +260,7 @@ class HuggingFaceTier:
     def _within(
         self,
         call: Call,
+        token: str,
         job: Job,
         stage: str,
         gate: Gate,
@@ -256,7 +270,7 @@ class HuggingFaceTier:
         """What ``work`` returns, done in the call's thread and time with a door of its own."""
 
         def at_the_door() -> T:
-            with contextlib.closing(Door(call, self.policy, gate, self._pace)) as door:
+            with contextlib.closing(Door(call, self.policy, gate, self._pace_of(token))) as door:
                 return work(door)
 
         tick = _Notes(job.monitor, call, stage).tick
@@ -274,6 +288,7 @@ class HuggingFaceTier:
         try:
             provider, image = self._within(
                 call,
+                token,
                 job,
                 "keyframe",
                 gate,

@@ -6,6 +6,7 @@ since a whole clip tried again would be paid for again; the ladder whatever conc
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -28,7 +29,8 @@ class Policy:
     """
 
     deadline_s: float
-    """Wall clock around everything one clip needs, from the first byte to the last."""
+    """Wall clock around everything one clip needs of the service, from the first question to the last
+    byte."""
     tries: int = 4
     """Times one exchange is begun at most. Waiting for a loading model does not count."""
     backoff_s: float = 1.0
@@ -36,6 +38,10 @@ class Policy:
     longest_backoff_s: float = 20.0
     longest_wait_s: float = 120.0
     connect_s: float = 10.0
+    answer_s: float = math.inf
+    """Most seconds for one answer, once its request was sent: for questions that are quick to answer."""
+    seeks: bool = True
+    """Whether a server that is not there is tried again, since it may be starting."""
     max_bytes: int = 256 << 20
     """Most bytes of one answer."""
     resend_dropped: bool = True
@@ -50,6 +56,9 @@ class Policy:
     """How long that is, where the service names no time of its own."""
     longest_rest_s: float = 600.0
     """Most that a service's own time counts for."""
+    forgiven_s: float = 3600.0
+    """How long trouble may last until clips that are only left alone count as failed ones: a batch is
+    to outlast a service's bad hour, and to end where the service is gone for good."""
 
     def backoff(self, tried: int) -> float:
         """Seconds to wait after the ``tried``-th try, drawn between half and all of the bound, so that

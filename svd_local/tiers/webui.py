@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ from svd_local.tiers.base import Availability, Frames, Job, Monitor, Plan
 from svd_local.tiers.image_sequence import ImageSequenceTier
 from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.address import Address
-from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.webui_api import Server, WebUIApi
-from svd_local.tiers.remote.webui_work import ASKING, Way, Work
+from svd_local.tiers.remote.pace import Pace, ledger_name
+from svd_local.tiers.remote.webui_api import Server
+from svd_local.tiers.remote.webui_work import Way, Work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 POLICY = Policy(deadline_s=600.0, tries=3, connect_s=5.0)
 
 _REMEMBERED_S = 30.0
+"""How long it is known what answers, or that nobody does in time where the server names no time."""
+_LOOK_UP_S = 0.1
 _ROUTE = re.compile(r"/(sdapi(/.*)?|docs)/?(#.*)?$")
 _STRENGTH = 0.35
 """Denoising strength of a variation: the same picture, a little later."""
@@ -44,6 +47,11 @@ _ADVICE = {
     422: "The server takes no such parameter or script: update it.",
     429: "The server is at other work: try again later.",
     500: "The server's own log says more; a smaller --size needs less of its memory.",
+}
+_ADVICE_ON_QUESTIONS = {
+    **_ADVICE,
+    422: "Update the server.",
+    500: "The server's own log says more.",
 }
 
 
@@ -80,9 +88,14 @@ class WebUITier:
         self._address = None if url is None else Address.parse(_without_route(url), auth)
         self._way: Way | None = None
         if self._address is not None:
-            pace = Pace(policy.interval_s, None if paces is None else paces / f"{self.id}.json")
+            user = (auth or self._address.auth or "").partition(":")[0]
+            ledger = None
+            if paces is not None:
+                ledger = paces / ledger_name(self.id, self._address.base, user)
+            pace = Pace(policy.interval_s, ledger, longest_s=policy.longest_rest_s)
             self._way = Way(self._address.base, self._address.gate(_ADVICE), policy, pace)
-        self._known: tuple[float, Server | TierBusy] | None = None
+        self._asking = threading.Lock()
+        self._known: _Known | None = None
         self._lacks_svd = False
 
     def availability(self, request: ClipRequest | None = None) -> Availability:
@@ -117,14 +130,18 @@ class WebUITier:
         way, address = self._way, self._address
         if not may.available or way is None or address is None:
             raise TierUnavailable(may.reason, hint=may.hint)
+        begun = time.monotonic()
         server = self._server(way, monitor or Monitor())
+        spent_s = time.monotonic() - begun
         warnings: tuple[str, ...] = ()
         if address.exposes_password:
             warnings = (f"the password for {address.shown} crosses the network unencrypted",)
+        if server.note:
+            warnings += (f"{server.note}; it is asked for pictures, which are animated here",)
         paints = server.svd_script is None or self._lacks_svd
         plan = (_stills_plan if paints else _frames_plan)(request, server, warnings)
         # A server on this machine most likely has its GPU, too.
-        return dataclasses.replace(plan, leaves_machine=may.leaves_machine)
+        return dataclasses.replace(plan, leaves_machine=may.leaves_machine, spent_s=spent_s)
 
     def generate(self, job: Job) -> Frames:
         """Have the pictures made, and the rest made of them.
@@ -154,20 +171,44 @@ class WebUITier:
         self._known = None
 
     def _server(self, way: Way, monitor: Monitor) -> Server:
-        """What answers, asked again after half a minute. That nothing does is remembered as long
-        where finding it out took time: every clip of a batch would wait for it again.
+        """What answers. That is known for half a minute; that nobody does in time, until the moment
+        the server named: every clip of a batch would wait for it again. One caller asks, and the
+        others wait for what it hears.
         """
-        if self._known is None or time.monotonic() - self._known[0] >= _REMEMBERED_S:
-            found: Server | TierBusy
+        while not self._asking.acquire(timeout=_LOOK_UP_S):
+            monitor.check()
+        try:
+            known, now = self._known, time.monotonic()
+            if known is not None and now < known.until:
+                return known.server(known.until - now)
             try:
-                found = way.ask(ASKING, WebUIApi.detect, monitor)
+                found = way.detect(_ADVICE_ON_QUESTIONS, monitor)
             except TierBusy as busy:
-                found = busy
-            self._known = (time.monotonic(), found)
-        _, found = self._known
-        if isinstance(found, TierBusy):
-            raise TierBusy(found.message, hint=found.hint, retry_after_s=found.retry_after_s)
-        return found
+                if busy.unasked:
+                    raise
+                named = busy.retry_after_s
+                rest_s = _REMEMBERED_S if named is None else min(named, self.policy.longest_rest_s)
+                self._known = _Known(time.monotonic() + rest_s, busy)
+                raise
+            self._known = _Known(time.monotonic() + _REMEMBERED_S, found)
+            return found
+        finally:
+            self._asking.release()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found out about a server, until it may be asked again."""
+
+    until: float
+    found: Server | TierBusy
+
+    def server(self, left_s: float) -> Server:
+        if isinstance(self.found, Server):
+            return self.found
+        again = TierBusy(self.found.message, hint=self.found.hint, retry_after_s=round(left_s, 1))
+        again.unasked = True
+        raise again
 
 
 def _without_route(url: str) -> str:

@@ -1,7 +1,9 @@
 """The three web UIs' dialects of ``/sdapi/v1``: AUTOMATIC1111, Forge and SD.Next.
 
 Pictures are made up from the seed. ``seconds`` is how long one takes; ``/progress`` tells how far it is,
-``/interrupt`` ends it early, as the real ones do.
+``/interrupt`` ends it early, as the real ones do: what is at work, whosever it is, is answered with
+what there is of it. One job runs at a time; others wait in line, or, with ``turns_away``, are answered
+429. AUTOMATIC1111 and Forge take a job's name and tell which they are at, unless they are ``old``.
 """
 
 from __future__ import annotations
@@ -30,12 +32,19 @@ class WebUI:
         picture: str = "PNG",
         svd: bool = True,
         extra: int = 0,
+        turns_away: bool = False,
+        old: bool = False,
     ) -> None:
         self.kind, self.auth, self.seconds, self.picture = kind, auth, seconds, picture
         self.svd, self.extra = svd, extra
         self.lists_scripts = True
+        self.turns_away, self.old = turns_away, old
         self.interrupted = threading.Event()
+        """Whether anything ever was."""
+        self._at_work = threading.Lock()
+        self._stop = threading.Event()
         self._began: float | None = None
+        self._task: str | None = None
 
     def answer(self, request: Seen) -> Answer:
         if self.auth is not None and request.headers.get("authorization") != self._basic():
@@ -65,11 +74,19 @@ class WebUI:
     def _get_progress(self, _: Any) -> Answer:
         began = self._began
         share = 0.0 if began is None else min((time.monotonic() - began) / self.seconds, 1.0)
-        state = {"sampling_step": int(20 * share), "sampling_steps": 20, "job_count": 1}
-        return _json({"progress": share, "eta_relative": 0.0, "state": state})
+        state = {
+            "sampling_step": int(20 * share),
+            "sampling_steps": 20,
+            "job_count": 1,
+            "interrupted": self._stop.is_set(),
+        }
+        tells = self.kind != "sdnext" and not self.old
+        task = {"current_task": self._task} if tells else {}
+        return _json({"progress": share, "eta_relative": 0.0, "state": state, **task})
 
     def _post_interrupt(self, _: Any) -> Answer:
         self.interrupted.set()
+        self._stop.set()
         return Answer(204, b"") if self.kind == "forge" else _json({})
 
     def _post_txt2img(self, asked: dict[str, Any]) -> Answer:
@@ -89,11 +106,15 @@ class WebUI:
         return self._paint(asked, frames)
 
     def _paint(self, asked: dict[str, Any], count: int) -> Answer:
-        self._began = time.monotonic()
+        if not self._at_work.acquire(blocking=not self.turns_away):
+            return self._error(429, "Busy", "the server is busy")
         try:
-            self.interrupted.wait(self.seconds)
+            self._stop.clear()
+            self._began, self._task = time.monotonic(), asked.get("force_task_id", "task(own)")
+            self._stop.wait(self.seconds)
         finally:
-            self._began = None
+            self._began = self._task = None
+            self._at_work.release()
         size, seed = (asked["width"], asked["height"]), asked["seed"]
         images = [self.encoded(size, seed, number) for number in range(count + self.extra)]
         info = json.dumps({"seed": seed, "all_seeds": [seed]})

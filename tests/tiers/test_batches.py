@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.allowance import Allowance
 from servers.hub import FILES, HUB, MODEL, ROUTER, Hub
-from servers.scripted import Answer, Exchange, Scripted, serving
+from servers.scripted import Scripted, serving
 from servers.webui import WebUI
 
 from svd_local.generator import VideoGenerator
@@ -27,32 +27,6 @@ from svd_local.tiers.webui import WebUITier
 CLIPS = 20
 POST, WORK = "/fal-ai/vendor/motion", "/sdapi/v1/txt2img"
 POLICY = Policy(deadline_s=30.0, tries=4, resend_dropped=False)
-
-
-class Allowance:
-    """Lets one request in ``interval_s`` through and refuses the others, telling when to come back."""
-
-    def __init__(self, interval_s: float, *, announces: bool = False) -> None:
-        self.interval_s, self._announces = interval_s, announces
-        self.let_through: list[float] = []
-        self.refused = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, exchange: Exchange) -> None:
-        with self._lock:
-            now = exchange.seen.at
-            early = bool(self.let_through) and now - self.let_through[-1] < self.interval_s
-            if early:
-                self.refused += 1
-            else:
-                self.let_through.append(now)
-        if early:
-            again = {"retry-after": str(self.interval_s)}
-            exchange.send(Answer(429, b'{"error": "slow down"}', headers=again))
-            return
-        usual = exchange.usual()
-        left = {"ratelimit": f'"api";r=0;t={self.interval_s:.0f}'} if self._announces else {}
-        exchange.send(Answer(usual.status, usual.body, usual.type, left))
 
 
 @pytest.fixture(autouse=True)

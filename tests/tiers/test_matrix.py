@@ -23,10 +23,10 @@ from servers.webui import Kind, WebUI
 from svd_local.errors import RemoteFailed, SvdLocalError, TierUnavailable
 from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
-from svd_local.tiers import webui
 from svd_local.tiers.base import Tier
 from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote import webui_work
 from svd_local.tiers.webui import WebUITier
 
 DEADLINE_S = 0.25
@@ -96,8 +96,7 @@ def _online_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(providers.fal_ai, "_POLLING_INTERVAL", 0.01)
-    asking = dataclasses.replace(webui.ASKING, deadline_s=DEADLINE_S, max_bytes=4 << 20)
-    monkeypatch.setattr(webui, "ASKING", asking)
+    monkeypatch.setattr(webui_work, "ANSWER_S", DEADLINE_S)
     providers._common._fetch_inference_provider_mapping.cache_clear()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -17,10 +16,10 @@ from servers.webui import WebUI
 from svd_local.errors import Cancelled
 from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
-from svd_local.tiers import webui
 from svd_local.tiers.base import Tier
 from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote import webui_work
 from svd_local.tiers.webui import WebUITier
 
 WAITING_S = 0.5
@@ -47,7 +46,7 @@ def _online(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.inference._providers as providers
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(webui, "ASKING", dataclasses.replace(webui.ASKING, deadline_s=60.0))
+    monkeypatch.setattr(webui_work, "ANSWER_S", 60.0)
     providers._common._fetch_inference_provider_mapping.cache_clear()
 
 

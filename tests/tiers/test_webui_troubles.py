@@ -26,9 +26,9 @@ from svd_local.errors import (
     TierUnavailable,
 )
 from svd_local.request import ClipRequest
-from svd_local.tiers import webui
 from svd_local.tiers.base import Job, Monitor
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote import webui_work
 from svd_local.tiers.webui import WebUITier
 
 PATIENT = Policy(deadline_s=5.0, tries=3, backoff_s=0.02, longest_wait_s=1.0, max_bytes=4 << 20)
@@ -71,8 +71,8 @@ def _our_threads() -> list[str]:
 def test_a_look_at_a_silent_server_is_short(
     route: str, stopwatch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert webui.ASKING.deadline_s <= 2
-    monkeypatch.setattr(webui, "ASKING", dataclasses.replace(webui.ASKING, deadline_s=0.3))
+    assert webui_work.ANSWER_S <= 2
+    monkeypatch.setattr(webui_work, "ANSWER_S", 0.3)
     with serving(WebUI("sdnext")) as server:
         server.meet(f"/sdapi/v1/{route}", troubles.hang, always=True)
         with stopwatch, pytest.raises(TierBusy):

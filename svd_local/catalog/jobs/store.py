@@ -181,22 +181,31 @@ class Jobs(JobViews):
         _update_one(session, mine, job_id, self._done(session, clip_id, path, cached=False))
 
     def fail(
-        self, lease: Lease, reason: Reason, *, tries: int, delay_s: float, final: bool = False
+        self,
+        lease: Lease,
+        reason: Reason,
+        *,
+        tries: int,
+        delay_s: float,
+        final: bool = False,
+        counts: bool = True,
     ) -> Job:
         """This try failed: queue the job again in ``delay_s`` seconds, or give it up.
 
         It is given up where that was try ``tries``, or where ``final`` says that no try can succeed.
+        Without ``counts`` nothing was tried, and the job keeps its tries.
 
         Raises:
             LeaseLost: as for ``heartbeat``.
         """
         with self._ready().writing() as session:
             moment = now(session)
-            over = final or lease.job.attempt >= tries
+            over = final or (counts and lease.job.attempt >= tries)
             _change(
                 session,
                 lease,
                 state="failed" if over else "queued",
+                attempt=JobRow.attempt - int(not counts),
                 not_before=moment + timedelta(seconds=0 if over else delay_s),
                 finished_at=moment if over else None,
                 lease_until=None,

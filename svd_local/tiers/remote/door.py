@@ -17,7 +17,7 @@ from typing import Any
 from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy, TierUnavailable
 from svd_local.tiers.policy import DROPPED, PASSING, Policy
 from svd_local.tiers.remote.call import Call
-from svd_local.tiers.remote.exchange import Exchanges, proxy_for
+from svd_local.tiers.remote.exchange import Exchanges, TooSlow, Unreached, proxy_for
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library
 from svd_local.tiers.remote.pace import Pace
@@ -39,12 +39,15 @@ class _Trouble:
 
 
 class Door:
-    """HTTP for one call. Threads may share it; close it when the call is over."""
+    """HTTP for one call, one request at a time. Close it when the call is over."""
 
     def __init__(self, call: Call, policy: Policy, gate: Gate, pace: Pace | None = None) -> None:
         self.call, self.policy, self.gate = call, policy, gate
         self._pace = Pace() if pace is None else pace
-        self._exchanges = Exchanges(call, policy, gate)
+        self._exchanges = Exchanges(call, policy, gate, self._leaving, self._answered)
+        self._sent = 0.0
+        self.at_work = False
+        """Whether the service has a request for work that it has not answered: it may be at it."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -89,26 +92,28 @@ class Door:
 
     def _try(self, request: Any) -> Any:
         """The good answer to one exchange, or a ``_Trouble``."""
-        library = http_library()
-        asks = request.method in ("GET", "HEAD")
+        gate, asks = self.gate, _asks(request)
         harmless = asks or self.policy.resend_dropped
-        if not asks:
-            self._pace.turn(self.call)
+        home = gate.is_home(request.url.host)
+        if home:
+            self._pace.approach(self.call, asks=asks)
         try:
             response = self._exchanges.send(request)
-        except (library.ConnectError, library.ConnectTimeout) as error:
-            return self._unconnected(request.url, error)
-        except library.TransportError as error:
+        except Unreached as error:
+            return self._unconnected(error)
+        except TooSlow:
+            return self._silent(request)
+        except http_library().TransportError as error:
             return self._dropped(error, harmless)
         status, headers, body = response.status_code, response.headers, response.content
         if 200 <= status < 300:
-            if not asks:
+            if home:
                 self._pace.heed(headers)
             return response
-        gate = self.gate
         refused = refusal(gate.who, status, headers, body, advice=gate.advice, secrets=gate.secrets)
-        if status == 429:
-            self._pace.slow_down(headers, asked_wait(headers, body))
+        if status == 429 and home:
+            wait_s = asked_wait(headers, body)
+            self._pace.slow_down(headers, wait_s, sent=self._sent, asks=asks)
         loading = status == 503 and loading_time(body) is not None
         return _Trouble(
             refused,
@@ -118,16 +123,43 @@ class Door:
             loading=loading,
         )
 
-    def _unconnected(self, url: Any, error: Exception) -> _Trouble:
+    def _leaving(self, request: Any) -> None:
+        """The moment before ``request`` is sent: its turn is taken here, where nothing but its way can
+        delay it any more.
+        """
+        asks = _asks(request)
+        if self.gate.is_home(request.url.host):
+            self._sent = self._pace.turn(self.call, asks=asks)
+        self.at_work = not asks
+
+    def _answered(self, request: Any) -> None:
+        self.at_work = False
+
+    def _silent(self, request: Any) -> _Trouble:
+        seconds = self.policy.answer_s
+        return _Trouble(
+            TierBusy(
+                f"{self.gate.who} did not answer {request.url.path} within {seconds:g} s",
+                hint="Look whether it is at other work, or stuck.",
+            ),
+            again=False,
+            why="silent",
+        )
+
+    def _unconnected(self, error: Unreached) -> _Trouble:
         """Nobody there: tried again, since a server may be starting; then it is not available. A
         certificate that is not trusted will not be the next time.
         """
         self.call.check()
-        reason = clean(str(error), self.gate.secrets) or type(error).__name__
+        url = error.url
+        reason = clean(str(error), self.gate.secrets) or type(error.reason).__name__
         who = self.gate.who
-        if not self.gate.is_home(url.host):
+        if error.sent_on:
+            place = f"{url.scheme}://{url.host}" + ("" if url.port is None else f":{url.port}")
+            who = f"{clean(place, self.gate.secrets)}, where {who} sends requests on,"
+        elif not self.gate.is_home(url.host):
             who = f"{clean(url.host)}, where {who} leads,"
-        if (distrust := _distrust(error)) is not None:
+        if (distrust := _distrust(error.reason)) is not None:
             why = clean(distrust, self.gate.secrets)
             return _Trouble(
                 TierUnavailable(
@@ -145,12 +177,13 @@ class Door:
         through = "" if proxy is None else f" through the proxy {clean(proxy, self.gate.secrets)}"
         return _Trouble(
             TierUnavailable(f"{who} cannot be reached{through}: {reason}", hint=hint),
-            again=True,
+            again=self.policy.seeks,
             why="no connection",
         )
 
     def _dropped(self, error: Exception, again: bool) -> _Trouble:
-        self.call.check()
+        self.call.check()  # whoever ended the call has work to call off; here the server ended it
+        self.at_work = False
         reason = clean(str(error), self.gate.secrets) or type(error).__name__
         return _Trouble(
             TierBusy(
@@ -174,6 +207,11 @@ class Door:
         _log.info("%s", self.call.note)
         self.call.pause(wait)
         self.call.note = ""
+
+
+def _asks(request: Any) -> bool:
+    """Whether it is a question, and starts no work."""
+    return request.method in ("GET", "HEAD")
 
 
 def _distrust(error: BaseException | None) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from svd_local.errors import RemoteFailed, TierUnavailable
 from svd_local.tiers.policy import Policy
-from svd_local.tiers.remote.call import Call
+from svd_local.tiers.remote.call import Call, Over
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library, trust, unlogged
 from svd_local.tiers.remote.refusals import clean
@@ -17,15 +20,43 @@ _REFUSAL_BYTES = 1 << 17
 """So much of a refusal is read: it is to say why, in a sentence."""
 
 
+class Unreached(Exception):
+    """Nobody could be connected to at ``url``; ``sent_on`` says that a redirect led there."""
+
+    def __init__(self, url: Any, sent_on: bool, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.url, self.sent_on, self.reason = url, sent_on, reason
+
+
+class TooSlow(Exception):
+    """The answer took longer than the policy has for one."""
+
+
 class Exchanges:
     """Sends requests as they are: nothing is tried again and no status is judged.
 
     It uses the library's transports directly, and keeps headers out of their logs. The clients above
     them log whole URLs, and a URL may be a signed one, that is, a key.
+
+    Args:
+        call: whose time it is.
+        policy: bytes and seconds of one answer.
+        gate: where requests may go.
+        leaving: called with each request once its connection is there, just before it is sent; may
+            wait, and may raise.
+        answered: called with each request whose answer has begun.
     """
 
-    def __init__(self, call: Call, policy: Policy, gate: Gate) -> None:
+    def __init__(
+        self,
+        call: Call,
+        policy: Policy,
+        gate: Gate,
+        leaving: Callable[[Any], None] = lambda request: None,
+        answered: Callable[[Any], None] = lambda request: None,
+    ) -> None:
         self._call, self._policy, self._gate = call, policy, gate
+        self._leaving, self._answered = leaving, answered
         self._transports: dict[str | None, Any] = {}
 
     def close(self) -> None:
@@ -41,7 +72,9 @@ class Exchanges:
             RemoteFailed: it is too large or compressed, or leads where it may not.
             TierUnavailable: it redirects what must not be sent on.
             Over: the call ended.
-            TransportError: the library's: not connected, dropped, timed out.
+            Unreached: nobody could be connected to.
+            TooSlow: as it says.
+            TransportError: the library's: dropped.
         """
         try:
             return self._followed(request)
@@ -53,14 +86,21 @@ class Exchanges:
 
     def _followed(self, request: Any) -> Any:
         """The answer to ``request`` after all redirects."""
-        for _ in range(_MOST_REDIRECTS):
-            response = self._once(request)
+        library = http_library()
+        for hops in range(_MOST_REDIRECTS):
+            try:
+                response = self._once(request)
+            except (library.ConnectError, library.ConnectTimeout) as error:
+                raise Unreached(request.url, hops > 0, error) from error
+            except library.TimeoutException:
+                self._call.check()
+                raise (Over if math.isinf(self._policy.answer_s) else TooSlow) from None
             target = response.headers.get("location")
             if not (300 <= response.status_code < 400 and target):
                 return response
             url = request.url.join(target)
             self._gate.follow(request, url)
-            request = http_library().Request("GET", url, headers={"user-agent": "svd_local"})
+            request = library.Request("GET", url, headers={"user-agent": "svd_local"})
         raise RemoteFailed(
             f"{self._gate.who} redirects in a circle", hint="Check the address of the service."
         )
@@ -72,7 +112,7 @@ class Exchanges:
         with unlogged():
             response = self._transport(outward.url).handle_request(outward)
             try:
-                body = self._read(response)
+                body = self._read(response, time.monotonic() + self._policy.answer_s)
             finally:
                 response.close()
         return http_library().Response(
@@ -92,7 +132,8 @@ class Exchanges:
             headers["host"] = url.netloc.decode("ascii")
         headers["accept-encoding"] = "identity"
         left = self._call.remaining
-        timeout = {"connect": min(left, self._policy.connect_s), "read": left, "write": left}
+        answer = min(left, self._policy.answer_s)
+        timeout = {"connect": min(left, self._policy.connect_s), "read": answer, "write": answer}
         return http_library().Request(
             request.method,
             url,
@@ -100,14 +141,21 @@ class Exchanges:
             stream=request.stream,
             extensions={
                 "timeout": {**timeout, "pool": left},
-                "trace": lambda event, info: self._connected(request.url.host, url, event, info),
+                "trace": lambda event, info: self._step(request, url, event, info),
             },
         )
 
-    def _connected(self, host: str, url: Any, event: str, info: dict[str, Any]) -> None:
-        """Called by the library at each step of a request."""
-        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            return
+    def _step(self, request: Any, url: Any, event: str, info: dict[str, Any]) -> None:
+        """Called by the library at each step of a request, a proxy's own exchange among them."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._connected(request.url.host, url, info)
+        elif event.endswith("send_request_headers.started"):
+            if info["request"].method != b"CONNECT":
+                self._leaving(request)
+        elif event.endswith("receive_response_headers.complete"):
+            self._answered(request)
+
+    def _connected(self, host: str, url: Any, info: dict[str, Any]) -> None:
         connection = info["return_value"].get_extra_info("socket")
         self._call.hold(connection)
         if proxy_for(url) is None:
@@ -117,7 +165,7 @@ class Exchanges:
                 connection.close()
                 raise
 
-    def _read(self, response: Any) -> bytes:
+    def _read(self, response: Any, until: float) -> bytes:
         """The body, within the bytes and the time there are; of a refusal's, the beginning."""
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise self._rejected("compressed, which it was asked not to be")
@@ -129,6 +177,8 @@ class Exchanges:
         body = bytearray()
         for block in response.stream:
             self._call.check()
+            if time.monotonic() > until:
+                raise TooSlow
             body += block
             if len(body) > most:
                 raise self._rejected(f"larger than {most >> 20} MiB")

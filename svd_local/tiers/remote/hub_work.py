@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.hub import Way, through
 from svd_local.tiers.remote.library import http_library
 from svd_local.tiers.remote.pictures import PictureTaker
-from svd_local.tiers.remote.refusals import clean
+from svd_local.tiers.remote.refusals import clean, what_came
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,6 +95,7 @@ class HubWork:
         """The library's client, its requests led through ``way`` and its failures turned into ours."""
         from huggingface_hub import InferenceClient
 
+        way = _Overheard(way)
         try:
             with through(way):
                 yield InferenceClient(provider=provider, token=self.token)  # type: ignore[arg-type]
@@ -105,6 +107,10 @@ class HubWork:
             ) from None
         except (*_LIBRARY_FAILS, http_library().HTTPError, http_library().InvalidURL) as error:
             words = clean(f"{type(error).__name__}: {error}", (self.token,))
+            if isinstance(error, ValueError) and not _is_document(way.last):
+                words = f"it answered {what_came(way.last, (self.token,))}"
+            elif isinstance(error, (LookupError, TypeError, AttributeError)):
+                words = "its answer lacks what its protocol has in it"
             raise RemoteFailed(
                 f"{provider} made nothing with {model}: {words}",
                 hint=f"Try again, or set SVD_LOCAL_HF_PROVIDER or {setting} to another.",
@@ -126,6 +132,26 @@ class HubWork:
             f"no provider of Hugging Face serves {model} for {task}",
             hint=f"Set {setting} to a model that one of {', '.join(known)} serves.",
         )
+
+
+class _Overheard:
+    """A way that keeps what came last: the library says where its parser stumbled, not over what."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self.last = b"{}"
+
+    def send(self, request: Any) -> Any:
+        answer = self._way.send(request)
+        self.last = answer.content
+        return answer
+
+
+def _is_document(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def endpoint() -> str:

@@ -34,10 +34,19 @@ class PictureTaker:
         self._data: bytes | None = None
 
     def send(self, request: Any) -> Any:
-        """As ``Door.send``, without the picture in the answer."""
+        """As ``Door.send``, without the picture in the answer.
+
+        Raises:
+            RemoteFailed: a web page came, too.
+        """
         answer = self._door.send(request)
         body: bytes = answer.content
         document = body.lstrip()[:1] in (b"{", b"[")
+        if body.lstrip()[:1] == b"<":  # no picture begins so, and no document
+            secrets = self._door.gate.secrets
+            said = server_words(body[:4096], secrets)
+            who = self._door.gate.who
+            raise RemoteFailed(f"{who} sent a picture that is none: {said}", hint=_HINT)
         if not (document and self._door.gate.is_home(request.url.host)):
             self._data = body
             return _answer(answer, _STAND_IN)

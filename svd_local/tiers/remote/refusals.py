@@ -38,6 +38,7 @@ _ADVICE = {
     413: "Use a smaller picture.",
     422: "Change the parameters the message names.",
     429: "Wait, or send less at a time.",
+    451: "It may not be served where you are: choose another model, provider or tier.",
     500: "The server's own log says more.",
     503: "The server is loading or busy: try again later.",
 }
@@ -92,6 +93,12 @@ def allowed_interval(headers: Mapping[str, str]) -> float | None:
     return int(match[2]) / int(match[1]) if match and int(match[1]) > 0 else None
 
 
+def left_interval(headers: Mapping[str, str]) -> float | None:
+    """Seconds between two requests by what is left of a window: ``ratelimit: "api";r=20;t=55``."""
+    match = _RATE.search(headers.get("ratelimit", ""))
+    return int(match[2]) / int(match[1]) if match and int(match[1]) > 0 else None
+
+
 def server_words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     """What the server says went wrong, as one short harmless line; empty where it says nothing."""
     document = _document(body)
@@ -102,6 +109,17 @@ def server_words(body: bytes, secrets: tuple[str, ...] = ()) -> str:
         title = _TITLE.search(text)
         return clean(f"a web page, {title[1]!r}" if title else "a web page", secrets)
     return clean(text, secrets)
+
+
+def what_came(body: bytes, secrets: tuple[str, ...] = ()) -> str:
+    """What ``body`` is, that was to be a document, in words: of a page or of text, how it begins."""
+    if body[:_READ].lstrip()[:1] == b"<":
+        return server_words(body, secrets)
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return f"{len(body)} bytes that are no JSON"
+    return "a document of another kind"
 
 
 def clean(text: str, secrets: tuple[str, ...] = ()) -> str:

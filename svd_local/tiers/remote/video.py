@@ -88,7 +88,7 @@ def proven(data: bytes, who: str, secrets: tuple[str, ...], check: Callable[[], 
         RemoteFailed: it is none.
         StorageFailed: there is no room to look at it.
     """
-    from svd_local.media.files import storage_error, write
+    from svd_local.media.files import temporary_error
     from svd_local.media.probe import probe
 
     if data[4:8] != b"ftyp" and data[:4] != _EBML:
@@ -100,11 +100,14 @@ def proven(data: bytes, who: str, secrets: tuple[str, ...], check: Callable[[], 
     try:
         folder = Path(tempfile.mkdtemp(prefix="svd_local-"))
     except OSError as error:
-        raise storage_error(error, Path(tempfile.gettempdir())) from error
+        raise temporary_error(error) from error
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         path = folder / "video"
-        write(path, data)
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise temporary_error(error) from error
         try:
             info = probe(path, check=check)
         except MediaFailed as error:

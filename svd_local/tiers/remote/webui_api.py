@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from svd_local.errors import ImageRejected, RemoteFailed, SvdLocalError, TierUnavailable
+from svd_local.errors import ImageRejected, RemoteFailed, TierUnavailable
 from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.refusals import clean, server_words
 
@@ -34,6 +33,27 @@ class Server:
     """The model it has chosen, in its own words."""
     svd_script: str | None = None
     """What it calls its Stable Video Diffusion script; None where it has none."""
+    note: str = ""
+    """What it did not say of itself, so that the best it can is perhaps not asked of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a server is at."""
+
+    done: int = 0
+    total: int = 0
+    """Steps; 0 of 0 where it does not say."""
+    interrupted: bool = False
+    """Whether somebody has it stop what it is at, or had it stop what it was at last."""
+    tells: bool = False
+    """Whether it says whose job it is at."""
+    task: str | None = None
+    """The name that job was given; None where it is at none, or does not say."""
+
+    def may_be(self, task: str) -> bool:
+        """Whether the job may be the one named ``task``."""
+        return not self.tells or self.task == task
 
 
 class WebUIApi:
@@ -59,9 +79,11 @@ class WebUIApi:
         chosen = clean(checkpoint) or None if isinstance(checkpoint, str) else None
         if any(name.startswith("forge_") for name in options):
             return Server("Forge", chosen)
-        if self._version_names_sdnext():
-            return Server("SD.Next", chosen, self._svd_script())
-        return Server("other" if chosen is None else "AUTOMATIC1111", chosen)
+        sdnext, note = self._version_names_sdnext()
+        if sdnext:
+            script, note = self._svd_script()
+            return Server("SD.Next", chosen, script, note)
+        return Server("other" if chosen is None else "AUTOMATIC1111", chosen, None, note)
 
     def paint(self, route: str, asked: dict[str, Any], most: int = 1) -> list[Image]:
         """The pictures ``txt2img`` or ``img2img`` answers with, RGB, the first ``most`` of them.
@@ -80,36 +102,49 @@ class WebUIApi:
             )
         return [self._picture(text) for text in images[:most]]
 
-    def progress(self) -> tuple[int, int]:
-        """Steps done and steps in all; 0 of 0 where it does not say."""
+    def doing(self) -> Doing:
+        """How far it is, and with whose job."""
         document = self._ask("GET", "progress?skip_current_image=true")
         state = document.get("state") if isinstance(document, dict) else None
         if not isinstance(state, dict):
-            return 0, 0
+            return Doing()
         done, total = state.get("sampling_step"), state.get("sampling_steps")
-        if isinstance(done, int) and isinstance(total, int) and 0 <= done <= total:
-            return done, total
-        return 0, 0
+        if not (isinstance(done, int) and isinstance(total, int) and 0 <= done <= total):
+            done = total = 0
+        task = document.get("current_task")
+        return Doing(
+            done,
+            total,
+            interrupted=state.get("interrupted") is True,
+            tells="current_task" in document,
+            task=task if isinstance(task, str) else None,
+        )
 
     def interrupt(self) -> None:
         """Stop what it is at."""
         self._door.json("POST", self._url("interrupt"))
 
-    def _version_names_sdnext(self) -> bool:
-        with contextlib.suppress(TierUnavailable, RemoteFailed):
+    def _version_names_sdnext(self) -> tuple[bool, str]:
+        """Whether it is SD.Next, which alone has that route; and what is to be said of its answer."""
+        try:
             version = self._ask("GET", "version")
-            return isinstance(version, dict) and bool({"app", "hash"} & version.keys())
-        return False
+        except TierUnavailable:
+            return False, ""
+        except RemoteFailed as error:
+            return False, f"it did not say whether it is SD.Next: {error.message}"
+        return isinstance(version, dict) and bool({"app", "hash"} & version.keys()), ""
 
-    def _svd_script(self) -> str | None:
+    def _svd_script(self) -> tuple[str | None, str]:
         """Only a script that is listed is used: SD.Next ignores the name of one it lacks."""
-        with contextlib.suppress(SvdLocalError):
+        try:
             scripts = self._ask("GET", "scripts")
-            listed = scripts.get("img2img") if isinstance(scripts, dict) else None
-            for name in listed if isinstance(listed, list) else ():
-                if str(name).lower() in _SVD_SCRIPTS:
-                    return str(name)
-        return None
+        except (TierUnavailable, RemoteFailed) as error:
+            return None, f"SD.Next did not say which scripts it has: {error.message}"
+        listed = scripts.get("img2img") if isinstance(scripts, dict) else None
+        for name in listed if isinstance(listed, list) else ():
+            if str(name).lower() in _SVD_SCRIPTS:
+                return str(name), ""
+        return None, ""
 
     def _picture(self, text: Any) -> Image:
         from svd_local.keyframe.picture import open_picture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import secrets
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from svd_local.errors import SvdLocalError, TierBusy
 from svd_local.tiers.base import Job, Monitor
@@ -16,20 +19,22 @@ from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import trust
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.webui_api import WebUIApi, as_base64, svd_arguments
+from svd_local.tiers.remote.webui_api import Doing, Server, WebUIApi, as_base64, svd_arguments
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-T = TypeVar("T")
-
-ASKING = Policy(deadline_s=2.0, tries=1, connect_s=1.5, max_bytes=8 << 20)
-"""For questions on the side: what answers, how far it is."""
+ANSWER_S = 2.0
+"""Most seconds for the answer to a question: what answers, how far it is."""
+ASIDE = Policy(deadline_s=60.0, tries=1, connect_s=1.5, answer_s=ANSWER_S, max_bytes=8 << 20)
+"""For questions whose answer is not needed."""
 FAREWELL = Policy(deadline_s=0.5, tries=1, connect_s=0.5, max_bytes=1 << 20)
 """For telling the server to stop, which must not hold up whoever wants to leave."""
 
 _PROGRESS_S = 0.5
 _CFG_SCALE = 7.0
+_NAMES_JOBS = ("AUTOMATIC1111", "Forge")
+"""They take a name with a job, and newer ones say which they are at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +46,40 @@ class Way:
     policy: Policy
     pace: Pace
 
-    def ask(self, policy: Policy, question: Callable[[WebUIApi], T], monitor: Monitor) -> T:
-        """One question on its own, within ``policy``.
+    def detect(self, advice: Mapping[int, str], monitor: Monitor) -> Server:
+        """What answers there, asked with the patience that work has; but each answer is to come
+        soon, and a server that is not there is not waited for.
 
         Raises:
-            TierBusy: no answer in time. Otherwise as ``Door.send``.
+            TierBusy: no answer in time. Otherwise as ``WebUIApi.detect``.
         """
-        trust()  # the library and the certificates are loaded before the clock runs
-        call = Call(policy.deadline_s)
+        call = Call(self.policy.deadline_s)
+        policy = dataclasses.replace(
+            self.policy, connect_s=1.5, answer_s=ANSWER_S, seeks=False, max_bytes=8 << 20
+        )
+        gate = dataclasses.replace(self.gate, advice=advice)
 
-        def work() -> T:
-            with contextlib.closing(Door(call, policy, self.gate)) as door:
-                return question(WebUIApi(door, self.base))
+        def work() -> Server:
+            with contextlib.closing(Door(call, policy, gate, self.pace)) as door:
+                return WebUIApi(door, self.base).detect()
 
+        trust()
         return supervise(call, work, monitor, lambda: self.late(policy.deadline_s))
+
+    def take_leave(self, task: str) -> None:
+        """Have the server stop, unless it says that it is at another job than ``task``."""
+        call = Call(FAREWELL.deadline_s)
+
+        def work() -> None:
+            with contextlib.closing(Door(call, FAREWELL, self.gate)) as door:
+                api = WebUIApi(door, self.base)
+                with contextlib.suppress(SvdLocalError):
+                    if not api.doing().may_be(task):
+                        return
+                api.interrupt()
+
+        with contextlib.suppress(SvdLocalError):
+            supervise(call, work, Monitor(), lambda: self.late(FAREWELL.deadline_s))
 
     def late(self, seconds: float) -> TierBusy:
         return TierBusy(
@@ -69,8 +94,9 @@ class Work:
     def __init__(self, way: Way, job: Job) -> None:
         self._way, self._job = way, job
         self._asked = job.plan.parameters
-        self._painting = False
-        self._label = ""
+        self._label = self._task = ""
+        self._seen = Doing()
+        """What the server was last seen at while it had our work."""
 
     def stills(self) -> list[Image]:
         """A first picture, the request's own or painted from its words, and variations of it."""
@@ -140,62 +166,78 @@ class Work:
     def _paint(
         self, api: WebUIApi, route: str, asked: dict[str, Any], label: str, most: int = 1
     ) -> list[Image]:
-        """One piece of work on the server; ``_painting`` stays set where it was left unfinished."""
-        self._label, self._painting = label, True
-        try:
-            images = api.paint(route, asked, most)
-        except SvdLocalError:
-            self._painting = False
-            raise
-        self._painting = False
+        """One piece of work on the server, under a name of its own where the server takes one."""
+        self._label, self._task = label, f"svd-local-{secrets.token_hex(8)}"
+        if self._asked["server"] in _NAMES_JOBS:
+            asked = {**asked, "force_task_id": self._task}
+        self._seen = Doing()
+        begun = time.monotonic()
+        images = api.paint(route, asked, most)
+        if time.monotonic() - begun > _PROGRESS_S:  # in less nobody has stopped it
+            self._see_whole(api)
         return images
+
+    def _see_whole(self, api: WebUIApi) -> None:
+        """Whoever interrupts a server gets what there is so far, with status 200."""
+        last = Doing()
+        with contextlib.suppress(SvdLocalError):
+            last = api.doing()
+        over = last.interrupted and (last.task is None or last.may_be(self._task))
+        if over or (self._seen.interrupted and self._seen.may_be(self._task)):
+            raise TierBusy(
+                f"{self._way.gate.who} was interrupted at {self._label}: it is not whole",
+                hint="Somebody had the server stop. Try again.",
+            )
 
     def _run(self, stage: str, paint: Callable[[WebUIApi], list[Image]]) -> list[Image]:
         way, monitor = self._way, self._job.monitor
-        call = Call(way.policy.deadline_s)
-        steps = _Steps(way, call)
+        call = Call(way.policy.deadline_s - self._job.plan.spent_s)
+        trust()
+        door = Door(call, way.policy, way.gate, way.pace)
+        watch = _Watch(way, call)
 
         def work() -> list[Image]:
-            with contextlib.closing(Door(call, way.policy, way.gate, way.pace)) as door:
+            with contextlib.closing(door):
                 return paint(WebUIApi(door, way.base))
 
         def tick() -> None:
-            if steps.news:
-                monitor.report(stage, *steps.take(), note=call.note or self._label)
+            if watch.news:
+                self._seen = watch.take()
+                monitor.report(
+                    stage, self._seen.done, self._seen.total, note=call.note or self._label
+                )
 
         try:
             return supervise(call, work, monitor, lambda: way.late(way.policy.deadline_s), tick)
         finally:
-            if self._painting:
-                self._stop_server()
-
-    def _stop_server(self) -> None:
-        with contextlib.suppress(SvdLocalError):
-            self._way.ask(FAREWELL, WebUIApi.interrupt, Monitor())
+            if door.at_work:
+                way.take_leave(self._task)
 
 
-class _Steps:
-    """Asks the server how far it is, in a thread of its own, for as long as the call lasts."""
+class _Watch:
+    """Asks the server what it is at, in a thread of its own, for as long as the call lasts."""
 
     def __init__(self, way: Way, call: Call) -> None:
         self._way, self._call = way, call
-        self._latest = (0, 0)
+        self._latest = Doing()
         self.news = True
         threading.Thread(target=self._watch, name="svd-local-progress", daemon=True).start()
 
-    def take(self) -> tuple[int, int]:
+    def take(self) -> Doing:
         self.news = False
         return self._latest
 
     def _watch(self) -> None:
-        policy, gate = ASKING, self._way.gate
+        way, call = self._way, self._call
         # A server that cannot tell how far it is may still be painting: that is no error.
         with (
             contextlib.suppress(Over, SvdLocalError),
-            contextlib.closing(Door(self._call, policy, gate)) as door,
+            contextlib.closing(Door(call, ASIDE, way.gate, way.pace)) as door,
         ):
-            api = WebUIApi(door, self._way.base)
+            api = WebUIApi(door, way.base)
             while True:
-                self._call.pause(_PROGRESS_S)
-                self._latest = api.progress()
-                self.news = True
+                call.pause(_PROGRESS_S)
+                if way.pace.spare():
+                    with contextlib.suppress(TierBusy):
+                        self._latest = api.doing()
+                        self.news = True
