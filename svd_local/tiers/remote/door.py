@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl
+import time
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
@@ -45,9 +46,11 @@ class Door:
         self.call, self.policy, self.gate = call, policy, gate
         self._pace = Pace() if pace is None else pace
         self._exchanges = Exchanges(call, policy, gate, self._leaving, self._answered)
-        self._sent = 0.0
+        self._sent = self._begun = 0.0
         self.at_work = False
         """Whether the service has a request for work that it has not answered: it may be at it."""
+        self.worked_s = 0.0
+        """How long it had the last one."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -131,8 +134,11 @@ class Door:
         if self.gate.is_home(request.url.host):
             self._sent = self._pace.turn(self.call, asks=asks)
         self.at_work = not asks
+        self._begun = time.monotonic()
 
     def _answered(self, request: Any) -> None:
+        if self.at_work:
+            self.worked_s = time.monotonic() - self._begun
         self.at_work = False
 
     def _silent(self, request: Any) -> _Trouble:

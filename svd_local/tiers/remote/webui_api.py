@@ -62,6 +62,11 @@ class WebUIApi:
     def __init__(self, door: Door, base: str) -> None:
         self._door, self._base = door, base
 
+    @property
+    def worked_s(self) -> float:
+        """Seconds from the last request for work to the beginning of its answer."""
+        return self._door.worked_s
+
     def detect(self) -> Server:
         """What answers.
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -171,9 +170,8 @@ class Work:
         if self._asked["server"] in _NAMES_JOBS:
             asked = {**asked, "force_task_id": self._task}
         self._seen = Doing()
-        begun = time.monotonic()
         images = api.paint(route, asked, most)
-        if time.monotonic() - begun > _PROGRESS_S:  # in less nobody has stopped it
+        if api.worked_s > _PROGRESS_S:  # in less nobody has stopped it
             self._see_whole(api)
         return images
 
