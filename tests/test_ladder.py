@@ -123,6 +123,21 @@ def test_an_error_that_is_not_ours_is_not_swallowed() -> None:
         climb(_ladder(), serve)
 
 
+def test_ctrl_c_keeps_the_attempts() -> None:
+    def serve(tier: Tier, before: tuple[Attempt, ...]) -> str:
+        if tier.id == "better":
+            raise errors.TierUnavailable("402")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        climb(_ladder(), serve)
+    attempts = caught.value.attempts  # type: ignore[attr-defined]
+    assert [(a.tier, a.code) for a in attempts] == [
+        ("better", "tier-unavailable"),
+        ("worse", "cancelled"),
+    ]
+
+
 class TestBreakers:
     def rung(self, **patience: float) -> FakeTier:
         tier = FakeTier(enabled=True)
@@ -157,6 +172,41 @@ class TestBreakers:
         with pytest.raises(errors.TierBusy, match="asked for a pause") as caught:
             breakers.check(tier)
         assert caught.value.retry_after_s == pytest.approx(kept, abs=1)
+
+    def test_what_is_only_left_alone_loses_no_try_for_a_while(self) -> None:
+        tier = self.rung(failures=1, rest_s=9.0, forgiven_s=0.1)
+        breakers = Breakers([tier])
+        self.fail(breakers, tier, errors.RemoteFailed("x"))
+        with pytest.raises(errors.TierBusy) as caught:
+            breakers.check(tier)
+        assert caught.value.unasked
+        time.sleep(0.12)
+        with pytest.raises(errors.TierBusy) as caught:
+            breakers.check(tier)
+        assert not caught.value.unasked
+
+    def test_what_asked_nothing_is_no_failure_and_is_not_forgiven_for_ever(self) -> None:
+        tier = self.rung(failures=1, forgiven_s=0.1)
+        breakers = Breakers([tier])
+        unasked = errors.TierBusy("x")
+        unasked.unasked = True
+        self.fail(breakers, tier, unasked)
+        breakers.check(tier)
+        assert unasked.unasked
+        time.sleep(0.12)
+        self.fail(breakers, tier, unasked)
+        assert not unasked.unasked
+
+    def test_a_plan_that_fails_counts_and_one_that_is_made_proves_nothing(self) -> None:
+        tier = self.rung()
+        breakers = Breakers([tier])
+        for _ in range(2):
+            with pytest.raises(errors.TierBusy), breakers.watching(tier, serves=False):
+                raise errors.TierBusy("x")
+            with breakers.watching(tier, serves=False):
+                pass
+        with pytest.raises(errors.TierBusy, match="2 times in a row"):
+            breakers.check(tier)
 
     @pytest.mark.parametrize(
         "error",

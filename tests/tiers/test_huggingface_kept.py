@@ -107,3 +107,18 @@ def test_what_does_not_play_everywhere_is_made_to(
     info = probe(clip.path)
     assert (info.codec, info.pixel_format, info.constant_rate) == ("h264", "yuv420p", True)
     assert (info.frames, info.width % 2, info.height % 2) == (9, 0, 0)
+
+
+@pytest.mark.parametrize("fps", [12, 16, 24, 30])
+def test_a_container_whose_times_are_not_exact_costs_no_clip(
+    make: Make, service_video: bytes, tmp_path: Path, fps: int
+) -> None:
+    """Matroska's times are milliseconds: a copy would have frames of 62 and of 63."""
+    source, target = tmp_path / "sent.mp4", tmp_path / "sent.mkv"
+    source.write_bytes(service_video)
+    command = [ffmpeg.executable(), "-v", "error", "-r", str(fps), "-i", source, target]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    clip = make(target.read_bytes())
+    info = probe(clip.path)
+    assert (info.codec, info.frames, info.constant_rate) == ("h264", 9, True)
+    assert info.fps == pytest.approx(fps, rel=0.01)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from servers.hub import FILES, HUB, MODEL, ROUTER, Hub
 from servers.scripted import Scripted, Trouble, serving
 
 from svd_local.errors import (
+    DiskFull,
     RemoteFailed,
     SvdLocalError,
     TierBusy,
@@ -25,6 +30,10 @@ from svd_local.errors import (
 from svd_local.tiers.base import Job, Monitor
 from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote.call import Call
+from svd_local.tiers.remote.door import Door
+from svd_local.tiers.remote.gate import Gate
+from svd_local.tiers.remote.pace import Pace
 
 TOKEN = "hf_canary0123456789"
 POST, STATUS, RESULT, FILE = (
@@ -223,12 +232,21 @@ def test_a_loading_model_is_waited_for_as_often_as_it_says(
 @pytest.mark.parametrize(
     ("path", "trouble", "words"),
     [
-        (POST, troubles.truncated, "made nothing"),
-        (POST, troubles.web_page, "made nothing"),
+        (
+            POST,
+            troubles.truncated,
+            "made nothing with org/motion: it answered 57 bytes that are no",
+        ),
+        (
+            POST,
+            troubles.web_page,
+            "made nothing with org/motion: it answered a web page, 'Sign in'",
+        ),
+        (POST, troubles.says(b"\0\0\0\xff" * 9), "it answered 36 bytes that are no JSON"),
         (POST, troubles.says({"error": "out of luck"}), "made nothing"),
-        (STATUS, troubles.web_page, "made nothing"),
-        (RESULT, troubles.says({"video": None}), "made nothing"),
-        (RESULT, troubles.says([]), "made nothing"),
+        (STATUS, troubles.web_page, "it answered a web page, 'Sign in'"),
+        (RESULT, troubles.says({"video": None}), "its answer lacks"),
+        (RESULT, troubles.says([]), "its answer lacks"),
         (FILE, troubles.web_page, "no video: a web page, 'Sign in'"),
         (FILE, troubles.says({"error": "expired"}), "no video: expired"),
         (FILE, troubles.says(b""), "0 bytes that are no video"),
@@ -344,6 +362,13 @@ class TestWhereItMayGo:
         assert tier.generate(make_job(tier)).count == 9
         assert all("authorization" not in seen.headers for seen in hub.asked(FILE))
 
+    def test_a_redirect_that_leads_nowhere_is_told_as_one(
+        self, hub: Scripted, make_job: JobMaker
+    ) -> None:
+        hub.meet(FILE, troubles.redirect("https://127.0.0.1:1/x"), always=True)
+        error = failure(hub, make_job)
+        assert "https://127.0.0.1:1, where Hugging Face sends requests on," in error.message
+
     def test_a_circle_ends(self, hub: Scripted, make_job: JobMaker) -> None:
         hub.meet(FILE, troubles.redirect(f"https://{FILES}/result.mp4"), always=True)
         assert "in a circle" in failure(hub, make_job).message
@@ -388,3 +413,47 @@ def test_the_token_is_never_told(
     text = "\n".join([*told, caplog.text, repr(tier), repr(tier.plan(make_job(tier).request))])
     assert TOKEN not in text
     assert "signed-secret" not in text
+
+
+def test_a_folder_without_room_is_found_out_before_anything_is_paid_for(
+    hub: Scripted, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    error = failure(hub, make_job)
+    assert isinstance(error, DiskFull)
+    assert "TMPDIR" in error.hint
+    assert "MEDIA_DIR" not in error.hint
+    assert hub.seen == []
+
+
+def test_the_turn_comes_when_the_connection_is_there(
+    hub: Scripted, make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting it up may take longer for one process than for the other."""
+    slow = iter([0.3, 0.0, 0.3, 0.0])
+    connect = socket.create_connection
+
+    def create_connection(*args: Any, **more: Any) -> socket.socket:
+        time.sleep(next(slow, 0.0))
+        return connect(*args, **more)
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    pace = Pace(0.3)
+    gate = Gate(who="it", home=("127.0.0.1",), plain_http=True)
+
+    def post() -> None:
+        door = Door(Call(9), QUICK, gate, pace)
+        with contextlib.suppress(SvdLocalError), contextlib.closing(door):
+            door.json("POST", hub.url + POST, {})
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    at = sorted(seen.at for seen in hub.asked(POST))
+    assert len(at) == 4
+    assert min(later - sooner for sooner, later in pairwise(at)) > 0.25

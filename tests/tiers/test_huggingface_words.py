@@ -142,6 +142,7 @@ def _bytes(kind: str, size: tuple[int, int] = (64, 64)) -> bytes:
         (PAINT, troubles.says({"images": []}), "made nothing with"),
         (PAINT, troubles.says({"data": [{"b64_json": "%%%"}]}), "broken base64"),
         (PICTURE, troubles.web_page, "a picture that is none: a web page"),
+        (PAINT, troubles.web_page, "a picture that is none: a web page, 'Sign in'"),
         (PICTURE, troubles.says({"error": "expired"}), "a picture that is none: expired"),
         (PICTURE, troubles.says(b"<svg/>"), "a picture that is none"),
         (PICTURE, troubles.says(_bytes("EPS")), "a picture that is none"),
