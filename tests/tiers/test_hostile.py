@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import threading
 import time
@@ -16,10 +15,10 @@ from servers.webui import Kind, WebUI
 from svd_local.errors import SvdLocalError
 from svd_local.keyframe.types import Keyframe
 from svd_local.request import ClipRequest
-from svd_local.tiers import webui
 from svd_local.tiers.base import Job, Monitor, Tier
 from svd_local.tiers.huggingface import HuggingFaceTier
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote import webui_work
 from svd_local.tiers.webui import WebUITier
 
 POLICY = Policy(
@@ -114,8 +113,7 @@ def _online_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers.fal_ai, "_POLLING_INTERVAL", 0.01)
     monkeypatch.setattr(providers.wavespeed, "_POLLING_INTERVAL", 0.01)
     monkeypatch.setattr(providers.together, "_VIDEO_POLLING_INTERVAL", 0.01)
-    asking = dataclasses.replace(webui.ASKING, deadline_s=0.6)
-    monkeypatch.setattr(webui, "ASKING", asking)
+    monkeypatch.setattr(webui_work, "ANSWER_S", 0.6)
 
 
 def make(tier: Tier) -> None:

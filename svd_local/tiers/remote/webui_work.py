@@ -192,7 +192,7 @@ class Work:
         call = Call(way.policy.deadline_s - self._job.plan.spent_s)
         trust()
         door = Door(call, way.policy, way.gate, way.pace)
-        watch = _Watch(way, call)
+        watch = _Watch(way, door)
 
         def work() -> list[Image]:
             with contextlib.closing(door):
@@ -213,10 +213,12 @@ class Work:
 
 
 class _Watch:
-    """Asks the server what it is at, in a thread of its own, for as long as the call lasts."""
+    """Asks the server what it is at while it has our work, in a thread of its own, for as long as the
+    call lasts; and reminds twice a second that there may be news of what is waited for.
+    """
 
-    def __init__(self, way: Way, call: Call) -> None:
-        self._way, self._call = way, call
+    def __init__(self, way: Way, working: Door) -> None:
+        self._way, self._working = way, working
         self._latest = Doing()
         self.news = True
         threading.Thread(target=self._watch, name="svd-local-progress", daemon=True).start()
@@ -226,7 +228,7 @@ class _Watch:
         return self._latest
 
     def _watch(self) -> None:
-        way, call = self._way, self._call
+        way, call = self._way, self._working.call
         # A server that cannot tell how far it is may still be painting: that is no error.
         with (
             contextlib.suppress(Over, SvdLocalError),
@@ -235,7 +237,9 @@ class _Watch:
             api = WebUIApi(door, way.base)
             while True:
                 call.pause(_PROGRESS_S)
-                if way.pace.spare():
+                if not self._working.at_work:
+                    self._latest = Doing()
+                elif way.pace.spare():
                     with contextlib.suppress(TierBusy):
                         self._latest = api.doing()
-                        self.news = True
+                self.news = True
