@@ -45,6 +45,7 @@ def test_being_told_to_end_is_cancelling(
     assert process.returncode == 130
     document = json.loads(out)
     assert document["error"]["code"] == "cancelled"
+    assert document["attempts"][-1]["code"] == "cancelled"
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert [name for name in left if not name.startswith("catalog.sqlite3")] == []
 
