@@ -17,6 +17,7 @@
     │   └── RemoteFailed          1  another machine refused the work, or answered with rubbish
     ├── MediaFailed               1  ffmpeg failed, or its file is not what was asked for
     ├── StorageFailed             1  a file or catalog row could not be stored
+    │   ├── CommitUnknown         1  the database's answer to the commit was lost
     │   └── DiskFull              1
     ├── LeaseLost                 1  another worker has taken the job over
     ├── NotFound                  2  no such clip, batch or job in the catalog

@@ -32,6 +32,7 @@ _STOPS = {
     errors.BadOutput: "failed",
     errors.MediaFailed: "failed",
     errors.StorageFailed: "failed",
+    errors.CommitUnknown: "failed",
     errors.DiskFull: "failed",
     errors.LeaseLost: "failed",
     errors.JobsFailed: "failed",
