@@ -29,7 +29,16 @@ from svd_local.engine.fused.layout import (
     from_time,
 )
 from svd_local.engine.fused.norms import group_norm_silu
-from svd_local.engine.fused.ops import attend, conv3x3, convolve, feed_forward, layer_norm, linear
+from svd_local.engine.fused.ops import (
+    add_projected_,
+    attend,
+    attend_over_frames,
+    conv3x3,
+    convolve,
+    feed_forward,
+    layer_norm,
+    linear,
+)
 from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.fused.weights import ResBlock, Transformer
 
@@ -83,15 +92,18 @@ def cross_attention(subject: Subject) -> Iterator[None]:
     def temporal_block_(x: Tensor, weights: Any, _: Tensor) -> None:
         block, (batch, positions, channels) = blocks[id(weights)], (x.shape[i] for i in (0, 2, 3))
         x.add_(feed_forward(layer_norm(x, weights.norm_in), weights.feed_forward_in))
-        own = weights.attention.out.bias[None]
-        attend_over_frames_(x, layer_norm(x, weights.norm1), weights.attention, own)
+        attention = weights.attention
+        qkv = linear(layer_norm(x, weights.norm1), attention.qkv)
+        for item in range(batch):
+            one = slice(item, item + 1)
+            mixed = attend_over_frames(qkv[one], attention.heads)
+            add_projected_(x[one], mixed, attention.out.weight, attention.out.bias[None])
         # diffusers makes positions the batch, and repeats the context for each.
         rows = x.transpose(1, 2).reshape(batch * positions, frames, channels)
         added = cross(rows, subject.context.repeat_interleave(positions, dim=0), block)
         x.add_(added.view(batch, positions, frames, channels).transpose(1, 2))
         x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
 
-    attend_over_frames_ = transformer._attend_over_frames_
     with (
         mock.patch.object(transformer, "spatial_block_", spatial_block_),
         mock.patch.object(transformer, "temporal_block_", temporal_block_),
@@ -228,20 +240,22 @@ def one_product(_: Subject) -> Iterator[None]:
             for part in weights.attention.qkv.weight.chunk(3)
         )
         mixed = attend(query, key, value).transpose(1, 2).reshape(batch, frames, positions, -1)
-        transformer._add_with_bias_(x, mixed, weights.attention.out, bias)
+        add_projected_(x, mixed, weights.attention.out.weight, bias)
         x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
 
-    def attend_over_frames_(x: Tensor, normed: Tensor, weights: Any, bias: Tensor) -> None:
+    def attend_over_frames_(x: Tensor, normed: Tensor, weights: Any, bias: Tensor) -> Tensor:
         frames, positions = x.shape[1:3]
-        parts = [functional.linear(normed, part) for part in weights.qkv.weight.chunk(3)]
+        attention = weights.attention
+        parts = [functional.linear(normed, part) for part in attention.qkv.weight.chunk(3)]
         for item in range(x.shape[0]):
             query, key, value = (
-                part[item].view(frames, positions, weights.heads, -1).permute(1, 2, 0, 3)
+                part[item].view(frames, positions, attention.heads, -1).permute(1, 2, 0, 3)
                 for part in parts
             )
             mixed = attend(query, key, value).permute(2, 0, 1, 3).reshape(frames, positions, -1)
             row = bias[item if bias.shape[0] > 1 else 0]
-            x[item].add_(functional.linear(mixed, weights.out.weight, row))
+            x[item].add_(functional.linear(mixed, attention.out.weight, row))
+        return layer_norm(x, weights.norm3)
 
     with (
         mock.patch.object(transformer, "spatial_block_", spatial_block_),
@@ -307,14 +321,24 @@ def channels_last(_: Subject) -> Iterator[None]:
             return convolve(images, weight, bias, padding)
         return convolve(images.contiguous(), weight.contiguous(), bias, padding)
 
-    with mock.patch.object(resblock, "convolve", plain):
+    def plain_for_norm(*given: Any) -> tuple[Tensor, None]:
+        return plain(*given), None
+
+    with (
+        mock.patch.object(resblock, "convolve", plain),
+        mock.patch.object(resblock, "convolve_for_norm", plain_for_norm),
+    ):
         yield
 
 
 @contextlib.contextmanager
 def own_norm(_: Subject) -> Iterator[None]:
     """Torch's group norm, which wants channels before positions."""
-    with mock.patch.object(norms, "_normalise", norms._by_torch):
+
+    def by_torch(rows: Tensor, norm: Any, _: Any = None, *, silu: bool) -> Tensor:
+        return norms._by_torch(rows, norm, silu=silu)
+
+    with mock.patch.object(norms, "_normalise", by_torch):
         yield
 
 

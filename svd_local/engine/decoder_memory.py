@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from svd_local.engine.blueprint import Layer, VaeShape
+from svd_local.engine.fused.kernels.choice import NONE, Kernels
 from svd_local.engine.fused.streaming import pass_positions
 from svd_local.engine.ledger import WHOLE, Ledger, joined_spatial, spatial, temporal
 from svd_local.engine.values import Sampling
@@ -16,6 +17,7 @@ def decode_bytes(
     on_gpu: bool,
     streaming: bool,
     host: bool,
+    kernels: Kernels = NONE,
 ) -> int:
     """Bytes that the decoder makes at its peak, beside its weights.
 
@@ -26,8 +28,9 @@ def decode_bytes(
         on_gpu: see `Ledger`.
         streaming: whether it streams, or decodes all frames at once.
         host: whether a streaming decode keeps its maps in host memory.
+        kernels: of our own that run.
     """
-    ledger = Ledger(itemsize, on_gpu)
+    ledger = Ledger(itemsize, on_gpu, kernels)
     frames, places = sampling.frames, sampling.width * sampling.height // 64
     before = frames * places * shape.widths[-1]
     if not host:
@@ -41,7 +44,7 @@ def decode_bytes(
             _decoder_layer(ledger, what, frames, places, channels, out, before)
         before = frames * places * out
     ledger.make(before / frames if host else 0)
-    ledger.norm(before / frames)
+    ledger.norm(before / frames, shape.widths[0])
     return ledger.peak_bytes
 
 
@@ -49,7 +52,7 @@ def _prepare(ledger: Ledger, what: str, pixels: float, channels: int) -> float:
     """What comes before a resblock; what it leaves beside its input."""
     x = pixels * channels
     if what == "attend":
-        ledger.norm(x)
+        ledger.norm(x, channels)
         ledger.touch(3 * x + 2 * x)
         ledger.drop(x)
     if what != "enlarge":
@@ -96,24 +99,24 @@ def _streamed_layer(
         ledger.drop(taken if prepared else 0)
         spatial(ledger, places, channels, out)
         ledger.drop(prepared or taken)
-        ledger.moments(made, copied=False)
+        ledger.moments(made, out, copied=False)
         ledger.drop(made if host else 0)
     piece = pass_positions(places, frames, host=host) * frames * out
-    _streamed_temporal(ledger, piece, host=host)
+    _streamed_temporal(ledger, piece, out, host=host)
 
 
-def _streamed_temporal(ledger: Ledger, piece: float, *, host: bool) -> None:
+def _streamed_temporal(ledger: Ledger, piece: float, channels: int, *, host: bool) -> None:
     """The temporal residual of a map that is kept by frames, in passes of ``piece`` elements."""
     gathered = piece if host else 0
     # A pass begins while the tensors of the one before are still there.
     with ledger.holding(piece):
         ledger.touch(piece + gathered)
         with ledger.holding(piece):
-            ledger.scaled(piece, copied=False)
+            ledger.scaled(piece, channels, copied=False)
             ledger.touch(piece)
             ledger.drop(piece)
     with ledger.holding(2 * piece):
         ledger.touch(piece + gathered)
         with ledger.holding(piece):
-            ledger.scaled(piece, copied=False)
+            ledger.scaled(piece, channels, copied=False)
             ledger.drop(piece)

@@ -6,13 +6,24 @@
 from __future__ import annotations
 
 from svd_local.engine.blueprint import Blueprint, Layer, UNetShape
+from svd_local.engine.fused.kernels.choice import MOST_FRAMES, NONE, Kernels
 from svd_local.engine.ledger import WHOLE, Ledger, joined_spatial, pieces_of, temporal
 from svd_local.engine.values import Sampling
 
 
-def _feed_forward(ledger: Ledger, tokens: float) -> None:
-    """GEGLU of tokens that were normed for it: leaves nothing."""
-    ledger.touch(14 * tokens)
+def _geglu(ledger: Ledger, tokens: float, width: int) -> float:
+    """GEGLU of tokens that were normed for it, and still are there: leaves four times as much."""
+    if ledger.kernels.has("geglu-product", width):
+        ledger.touch(5 * tokens)
+    else:
+        ledger.touch(13 * tokens)
+    return 4 * tokens
+
+
+def _feed_forward(ledger: Ledger, tokens: float, width: int) -> None:
+    """GEGLU of tokens that were normed for it, projected back: leaves nothing."""
+    hidden = _geglu(ledger, tokens, width)
+    ledger.touch(tokens + hidden + tokens)
 
 
 def _transformer(
@@ -25,24 +36,33 @@ def _transformer(
     _, by_place = pieces_of(places, frames * width, limit)
     tokens, moving = whole * by_frame, whole * by_place
     if step == frames:
-        ledger.norm(whole)
+        ledger.norm(whole, width)
         ledger.make(whole)
         ledger.drop(whole)
     else:
         ledger.make(whole)
-        ledger.norm(tokens)
+        ledger.norm(tokens, width)
         ledger.touch(tokens)
         ledger.drop(tokens)
-    # Spatial: query, key and value and the mixed values are still there during the feed-forward.
-    ledger.touch(4 * tokens)
-    with ledger.holding(4 * tokens):
-        ledger.touch(tokens / batch)
-        _feed_forward(ledger, tokens)
+    # Spatial: query, key and value, the mixed values, their product and the norm.
+    ledger.touch(6 * tokens if ledger.kernels.has("add-layer-norm", width) else 5 * tokens)
+    _feed_forward(ledger, tokens, width)
     with ledger.holding(moving):
-        _feed_forward(ledger, moving)
-        ledger.touch(4 * moving + 2 * moving / batch)
+        _temporal_block(ledger, batch, frames, moving, width)
     ledger.touch(tokens)
     ledger.drop(whole)
+
+
+def _temporal_block(
+    ledger: Ledger, batch: int, frames: int, moving: float, width: int
+) -> None:
+    hidden = _geglu(ledger, moving, width)
+    ledger.touch(hidden + 2 * moving)
+    if ledger.kernels.has("temporal-attention", width) and frames <= MOST_FRAMES:
+        ledger.touch(5 * moving)
+    else:
+        ledger.touch(4 * moving + 2 * moving / batch)
+    _feed_forward(ledger, moving, width)
 
 
 def step_bytes(
@@ -54,6 +74,7 @@ def step_bytes(
     halves: bool,
     limit: int | None,
     host_skips: bool,
+    kernels: Kernels = NONE,
 ) -> int:
     """Bytes that one step of the UNet makes at its peak, beside weights and the clip's constants.
 
@@ -65,9 +86,10 @@ def step_bytes(
         halves: whether guidance runs one half after the other.
         limit: elements of a pass; None for as much as kernels can index.
         host_skips: whether the way down leaves its maps in host memory.
+        kernels: of our own that run.
     """
     shape = blueprint.unet
-    ledger = Ledger(itemsize, on_gpu)
+    ledger = Ledger(itemsize, on_gpu, kernels)
     batch = 1 if halves or not sampling.guided else 2
     walk = _Walk(ledger, shape, sampling, batch, limit or WHOLE, host_skips)
     latents = walk.pixels(0) / batch * (shape.in_channels // 2)
@@ -152,7 +174,7 @@ class _Walk:
 
     def _way_out(self, x: float) -> None:
         _, share = pieces_of(self._frames, x / self._frames / self._batch, self._limit)
-        self._ledger.norm(x * share)
+        self._ledger.norm(x * share, self._shape.widths[0])
         self._ledger.drop(x * share + x)
 
     def _down(self, x: float, layer: Layer) -> float:

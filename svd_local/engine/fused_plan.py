@@ -13,6 +13,7 @@ from typing import Literal
 
 from svd_local.engine.blueprint import Blueprint
 from svd_local.engine.decoder_memory import decode_bytes
+from svd_local.engine.fused.kernels.choice import NONE, Kernels
 from svd_local.engine.folded_sizes import FoldedSizes, folded_sizes
 from svd_local.engine.fused_memory import step_bytes
 from svd_local.engine.memory import fitting
@@ -114,17 +115,19 @@ def fused_ladder(
     free: int | None,
     total: int | None,
     budget: int | None,
+    kernels: Kernels = NONE,
 ) -> tuple[FusedWay, ...]:
     """The ways to try, the fastest that fits first; after it only smaller ones.
 
-    The arguments, but for the blueprint, and the errors are those of `memory.ladder`.
+    The arguments, but for the blueprint and the kernels of our own that run, and the errors are those of
+    `memory.ladder`.
 
     Raises:
         InvalidRequest: the budget is below the smallest way; says the least that would do.
         OutOfMemory: the device as a whole is.
     """
     return fitting(
-        fused_ways(blueprint, sampling, itemsize=itemsize, on_gpu=on_gpu),
+        fused_ways(blueprint, sampling, itemsize=itemsize, on_gpu=on_gpu, kernels=kernels),
         sampling,
         on_gpu=on_gpu,
         free=free,
@@ -134,7 +137,12 @@ def fused_ladder(
 
 
 def fused_ways(
-    blueprint: Blueprint, sampling: Sampling, *, itemsize: int, on_gpu: bool
+    blueprint: Blueprint,
+    sampling: Sampling,
+    *,
+    itemsize: int,
+    on_gpu: bool,
+    kernels: Kernels = NONE,
 ) -> tuple[FusedWay, ...]:
     """Every way there is on a device, from the fastest.
 
@@ -166,6 +174,7 @@ def fused_ways(
             halves=step not in ("whole", _BOTH),
             limit=limits[step],
             host_skips=step == "pieces, skips in host memory",
+            kernels=kernels,
         )
         for step in steps
     }
@@ -177,6 +186,7 @@ def fused_ways(
             on_gpu=on_gpu,
             streaming=decode != "whole",
             host=decode == "streaming decode from host memory",
+            kernels=kernels,
         )
         for decode in decodes
     }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from svd_local.engine.blueprint import Layer
+from svd_local.engine.fused.kernels.choice import NONE, Kernels
 
 _SINGLE = 4
 WHOLE = 2**31 - 1
@@ -25,10 +26,12 @@ class Ledger:
     Attributes:
         itemsize: bytes of an element.
         on_gpu: whether norms run as on a GPU, or as on the CPU.
+        kernels: of our own, which make less than what they stand for.
     """
 
     itemsize: int
     on_gpu: bool
+    kernels: Kernels = NONE
     live: float = 0
     peak: float = 0
 
@@ -61,25 +64,37 @@ class Ledger:
     def peak_bytes(self) -> int:
         return int(self.peak * self.itemsize)
 
-    def norm(self, elements: float) -> None:
+    def norm(self, elements: float, channels: int) -> None:
         """A group norm's result; what goes in stays."""
-        if self.on_gpu:
+        if self.kernels.has("group-norm", channels):
+            self._statistics(elements)
+        elif self.on_gpu:
             self.touch(2 * elements)
         elif self.wide > 1:
             self.touch((2 * self.wide + 1) * elements)
         self.make(elements)
 
-    def scaled(self, elements: float, *, copied: bool) -> None:
+    def scaled(self, elements: float, channels: int, *, copied: bool) -> None:
         """A piece normed with known statistics, after a copy of it where it is cut from a map."""
         copy = elements if copied else 0
         wide = 2 * self.wide + 1 if self.wide > 1 else 1
+        if self.kernels.has("group-norm", channels):
+            wide = 1
         self.touch(copy + wide * elements)
         self.make(elements)
 
-    def moments(self, elements: float, *, copied: bool) -> None:
+    def moments(self, elements: float, channels: int, *, copied: bool) -> None:
         """A piece's statistics."""
         copy = elements if copied else 0
+        if self.kernels.has("group-norm", channels):
+            with self.holding(copy):
+                self._statistics(elements)
+            return
         self.touch(copy + (2 * self.wide if self.wide > 1 else 1) * elements)
+
+    def _statistics(self, elements: float) -> None:
+        """What the kernel keeps of each stretch of rows: two numbers in fp32 for 64 rows or more."""
+        self.touch(2 * self.wide * elements / 64)
 
 
 def pieces_of(count: int, size: float, limit: int) -> tuple[int, float]:
@@ -91,10 +106,10 @@ def pieces_of(count: int, size: float, limit: int) -> tuple[int, float]:
 def spatial(ledger: Ledger, pixels: float, channels: int, out: int) -> None:
     """The spatial residual: leaves its result."""
     before, after = channels * pixels, out * pixels
-    ledger.norm(before)
+    ledger.norm(before, channels)
     ledger.make(after)
     ledger.drop(before)
-    ledger.norm(after)
+    ledger.norm(after, out)
     ledger.drop(after)
     ledger.make(after)
     ledger.touch(after if channels != out else 0)
@@ -146,22 +161,22 @@ def temporal(
     whole = pixels * channels
     step, share = pieces_of(places, frames * channels, limit)
     if step == places:
-        ledger.norm(whole)
+        ledger.norm(whole, channels)
         ledger.make(whole)
         ledger.drop(whole)
-        ledger.norm(whole)
+        ledger.norm(whole, channels)
         ledger.drop(whole)
         ledger.touch(whole)
         ledger.drop(whole)
         return
     piece = whole * share
-    ledger.moments(piece, copied=True)
+    ledger.moments(piece, channels, copied=True)
     with ledger.holding(whole):
         for _ in range(2):
-            ledger.scaled(piece, copied=True)
+            ledger.scaled(piece, channels, copied=True)
             ledger.touch(piece)
             ledger.drop(piece)
         # The second convolution of a piece begins while the first one's input is still there.
         with ledger.holding(piece):
-            ledger.scaled(piece, copied=True)
+            ledger.scaled(piece, channels, copied=True)
             ledger.drop(piece)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from svd_local.engine.fused.kernels.choice import takes
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -25,12 +27,19 @@ def group_norm(rows: Tensor, norm: Norm) -> Tensor:
     return _normalise(rows, norm, silu=False)
 
 
-def group_norm_silu(rows: Tensor, norm: Norm) -> Tensor:
-    """SiLU of the group norm of (n, r, c): a new tensor."""
-    return _normalise(rows, norm, silu=True)
+def group_norm_silu(rows: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
+    """SiLU of the group norm of (n, r, c): a new tensor.
+
+    ``added`` (k, c), where k divides n, is what the rows of n/k items each are still to get before it.
+    """
+    return _normalise(rows, norm, added, silu=True)
 
 
-def _normalise(rows: Tensor, norm: Norm, *, silu: bool) -> Tensor:
+def _normalise(rows: Tensor, norm: Norm, added: Tensor | None = None, *, silu: bool) -> Tensor:
+    if takes("group-norm", rows, rows.shape[-1]):
+        return _by_kernel(rows, norm, added, silu=silu)
+    if added is not None:
+        rows = rows + added.repeat_interleave(rows.shape[0] // added.shape[0], dim=0)[:, None]
     if rows.device.type != "cpu":
         return _by_torch(rows, norm, silu=silu)
     wide = widened(rows)
@@ -38,6 +47,15 @@ def _normalise(rows: Tensor, norm: Norm, *, silu: bool) -> Tensor:
     moments = _channel_moments(wide, spare)
     scaling = scaling_of(merge_channels(moments, norm.groups), norm, wide.dtype)
     return _apply(wide, scaling, spare, silu=silu).to(rows.dtype)
+
+
+def _by_kernel(rows: Tensor, norm: Norm, added: Tensor | None, *, silu: bool) -> Tensor:
+    import torch
+
+    result: Tensor = torch.ops.svd_local.group_norm(
+        rows.contiguous(), norm.weight, norm.bias, added, norm.groups, norm.eps, silu
+    )
+    return result
 
 
 def _by_torch(rows: Tensor, norm: Norm, *, silu: bool) -> Tensor:
@@ -71,8 +89,17 @@ class Moments:
 
 def piece_moments(rows: Tensor, groups: int) -> Moments:
     """Of each group of channels in one piece (n, r, c)."""
+    if takes("group-norm", rows, rows.shape[-1]):
+        return merge_channels(_moments_by_kernel(rows), groups)
     wide = widened(rows)
     return merge_channels(_channel_moments(wide, wide.new_empty(wide.shape)), groups)
+
+
+def _moments_by_kernel(rows: Tensor) -> Moments:
+    import torch
+
+    mean, variance = torch.ops.svd_local.channel_moments(rows.contiguous())
+    return Moments(rows.shape[1], mean.double(), variance.double())
 
 
 def _channel_moments(rows: Tensor, spare: Tensor) -> Moments:
@@ -107,8 +134,18 @@ def scaling_of(moments: Moments, norm: Norm, dtype: torch.dtype) -> Scaling:
 
 def apply_silu(rows: Tensor, scaling: Scaling) -> Tensor:
     """SiLU of ``rows * scale + shift``, in the rows' type: a new tensor."""
+    if takes("group-norm", rows, rows.shape[-1]):
+        return _scaled_by_kernel(rows, scaling)
     wide = widened(rows)
     return _apply(wide, scaling, wide.new_empty(wide.shape), silu=True).to(rows.dtype)
+
+
+def _scaled_by_kernel(rows: Tensor, scaling: Scaling) -> Tensor:
+    import torch
+
+    scale, shift = (part[:, 0] for part in scaling)
+    result: Tensor = torch.ops.svd_local.scaled_silu(rows.contiguous(), scale, shift)
+    return result
 
 
 def _apply(rows: Tensor, scaling: Scaling, out: Tensor, *, silu: bool) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from svd_local.engine.fused.kernels.choice import takes, takes_frames
 from svd_local.engine.fused.layout import as_images, from_images
 
 if TYPE_CHECKING:
@@ -56,9 +57,79 @@ def conv3x3(x: Tensor, affine: Affine, stride: int = 1) -> Tensor:
     return from_images(images, x.shape[0])
 
 
+def convolve_for_norm(
+    images: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int]
+) -> tuple[Tensor, Tensor | None]:
+    """As `convolve`; the bias itself where the group norm after it can add it for nothing."""
+    from torch.nn.functional import conv2d
+
+    if takes("group-norm", images, weight.shape[0]):
+        return conv2d(images, weight, padding=padding), bias
+    return convolve(images, weight, bias, padding), None
+
+
 def feed_forward(x: Tensor, weights: FeedForward) -> Tensor:
-    """GEGLU: value times GELU(gate), projected back."""
+    """GEGLU, projected back."""
+    return linear(geglu(x, weights.proj), weights.out)
+
+
+def geglu(x: Tensor, proj: Affine) -> Tensor:
+    """Value times GELU(gate), both from one product of x (..., channels)."""
+    import torch
     from torch.nn.functional import gelu
 
-    value, gate = linear(x, weights.proj).chunk(2, dim=-1)
-    return linear(gelu(gate).mul_(value), weights.out)
+    width = x.shape[-1]
+    if takes("geglu-product", x, width):
+        out = torch.ops.svd_local.geglu_product(x.reshape(-1, width), proj.weight, proj.bias)
+        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+    both = linear(x, proj)
+    if takes("geglu", x, width):
+        out = torch.ops.svd_local.geglu(both.flatten(0, -2), width)
+        return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
+    value, gate = both.chunk(2, dim=-1)
+    return gelu(gate).mul_(value)
+
+
+def attend_over_frames(qkv: Tensor, heads: int) -> Tensor:
+    """Attention among the frames of each position: (b, f, n, 3 * c) to (b, f, n, c).
+
+    Torch's takes each item by itself, because then the heads are a strided view. Its result's memory is
+    ordered as the query's is, so with one item nothing is copied.
+    """
+    import torch
+
+    if takes_frames(qkv, heads):
+        return torch.ops.svd_local.temporal_attention(qkv, heads)  # type: ignore[no-any-return]
+    items, frames, positions, _ = qkv.shape
+    if items > 1:
+        return torch.cat([attend_over_frames(item, heads) for item in qkv.split(1)])
+    query, key, value = qkv.view(frames, positions, 3, heads, -1).permute(2, 1, 3, 0, 4).unbind(0)
+    return attend(query, key, value).permute(2, 0, 1, 3).reshape(1, frames, positions, -1)
+
+
+def add_projected_(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Add y @ weight^T and a clip's bias to x (b, ..., c) in place."""
+    from torch.nn.functional import linear as product
+
+    if bias.shape[0] == 1:
+        x.add_(product(y, weight, bias[0]))
+        return
+    for item in range(x.shape[0]):
+        x[item].add_(product(y[item], weight, bias[item]))
+
+
+def add_projected_and_norm_(
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, norm: Norm
+) -> Tensor:
+    """The same to x (b, f, n, c), and the layer norm of what it has become."""
+    import torch
+    from torch.nn.functional import linear as product
+
+    if takes("add-layer-norm", x, x.shape[-1]):
+        made = product(y, weight).flatten(1, 2)
+        normed = torch.ops.svd_local.add_layer_norm_(
+            x.flatten(1, 2), made, bias, norm.weight, norm.bias, norm.eps
+        )
+        return normed.view(x.shape)  # type: ignore[no-any-return]
+    add_projected_(x, y, weight, bias)
+    return layer_norm(x, norm)

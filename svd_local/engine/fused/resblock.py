@@ -21,7 +21,7 @@ from svd_local.engine.fused.norms import (
     scaling_of,
     widened,
 )
-from svd_local.engine.fused.ops import convolve, linear
+from svd_local.engine.fused.ops import convolve, convolve_for_norm, linear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,17 +69,18 @@ def spatial(x: Tensor, weights: Residual, bias: Tensor) -> Tensor:
     conv2 = weights.conv2
     assert conv2.bias is not None
     h = _normed(x, weights.norm1)
-    h = from_images(convolve(as_images(h), weights.conv1.weight, bias, (1, 1)), x.shape[0])
-    h = _normed(h, weights.norm2)
+    h, late = convolve_for_norm(as_images(h), weights.conv1.weight, bias, (1, 1))
+    h = from_images(h, x.shape[0])
+    h = _normed(h, weights.norm2, late)
     out = convolve(as_images(h), conv2.weight, conv2.bias[None], (1, 1))
     return from_images(out, x.shape[0]).add_(
         x if weights.shortcut is None else linear(x, weights.shortcut)
     )
 
 
-def _normed(x: Tensor, norm: Norm) -> Tensor:
+def _normed(x: Tensor, norm: Norm, added: Tensor | None = None) -> Tensor:
     """SiLU of the group norm of each frame."""
-    return group_norm_silu(as_frame_rows(x), norm).view(x.shape)
+    return group_norm_silu(as_frame_rows(x), norm, added).view(x.shape)
 
 
 def temporal_(x: Tensor, weights: Residual, bias: Tensor, passes: Passes) -> None:
@@ -98,8 +99,9 @@ def _across_clip(x: Tensor, weights: Residual, bias: Tensor) -> Tensor:
     conv2 = weights.conv2
     assert conv2.bias is not None
     h = group_norm_silu(as_clip_rows(x), weights.norm1).view(x.shape)
-    h = from_time(convolve(as_time(h), weights.conv1.weight, bias, (1, 0)))
-    h = group_norm_silu(as_clip_rows(h), weights.norm2).view(x.shape)
+    h, late = convolve_for_norm(as_time(h), weights.conv1.weight, bias, (1, 0))
+    h = from_time(h)
+    h = group_norm_silu(as_clip_rows(h), weights.norm2, late).view(x.shape)
     return from_time(convolve(as_time(h), conv2.weight, conv2.bias[None], (1, 0)))
 
 

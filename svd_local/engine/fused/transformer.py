@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from svd_local.engine.fused.kernels.choice import takes_frames
 from svd_local.engine.fused.layout import as_frame_rows, as_tokens
 from svd_local.engine.fused.norms import group_norm
-from svd_local.engine.fused.ops import attend, feed_forward, layer_norm, linear
+from svd_local.engine.fused.ops import (
+    add_projected_,
+    add_projected_and_norm_,
+    attend,
+    attend_over_frames,
+    feed_forward,
+    geglu,
+    layer_norm,
+    linear,
+)
 from svd_local.engine.fused.supply import AT_HAND
 
 if TYPE_CHECKING:
@@ -17,7 +27,6 @@ if TYPE_CHECKING:
     from svd_local.engine.fused.supply import Supply
     from svd_local.engine.fused.weights import (
         Affine,
-        Attention,
         Entry,
         SpatialBlock,
         TemporalBlock,
@@ -97,43 +106,39 @@ def _normed_tokens(x: Tensor, weights: Entry) -> Tensor:
 def spatial_block_(x: Tensor, weights: SpatialBlock, bias: Tensor) -> None:
     """Attention among each frame's positions and feed-forward, on (b, f, n, c) in place."""
     batch, frames, positions, _ = x.shape
-    heads = weights.attention.heads
+    heads, out = weights.attention.heads, weights.attention.out
     qkv = linear(layer_norm(x, weights.norm1), weights.attention.qkv)
     qkv = qkv.view(batch * frames, positions, 3, heads, -1)
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     mixed = attend(query, key, value).transpose(1, 2).reshape(batch, frames, positions, -1)
-    _add_with_bias_(x, mixed, weights.attention.out, bias)
-    x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
+    normed = add_projected_and_norm_(x, mixed, out.weight, bias, weights.norm3)
+    del qkv, query, key, value, mixed  # the feed-forward needs all the room there is
+    x.add_(feed_forward(normed, weights.feed_forward))
 
 
 def temporal_block_(x: Tensor, weights: TemporalBlock, bias: Tensor) -> None:
     """Feed-forward, attention among each position's frames, feed-forward, on (b, f, n, c) in place."""
-    x.add_(feed_forward(layer_norm(x, weights.norm_in), weights.feed_forward_in))
-    _attend_over_frames_(x, layer_norm(x, weights.norm1), weights.attention, bias)
-    x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
+    first = weights.feed_forward_in
+    assert first.out.bias is not None
+    hidden = geglu(layer_norm(x, weights.norm_in), first.proj)
+    normed = add_projected_and_norm_(
+        x, hidden, first.out.weight, first.out.bias[None], weights.norm1
+    )
+    del hidden
+    normed = _attend_over_frames_(x, normed, weights, bias)
+    x.add_(feed_forward(normed, weights.feed_forward))
 
 
-def _attend_over_frames_(x: Tensor, normed: Tensor, weights: Attention, bias: Tensor) -> None:
-    """Each batch item by itself, because then the heads are a strided view of the product."""
-    from torch.nn.functional import linear as product
-
-    frames, positions = x.shape[1:3]
-    qkv = linear(normed, weights.qkv)
+def _attend_over_frames_(x: Tensor, normed: Tensor, weights: TemporalBlock, bias: Tensor) -> Tensor:
+    """Add the attention of ``normed`` to ``x``, and give the norm of the sum."""
+    heads, out = weights.attention.heads, weights.attention.out.weight
+    qkv = linear(normed, weights.attention.qkv)
+    if takes_frames(qkv, heads):
+        mixed = attend_over_frames(qkv, heads)
+        del qkv
+        return add_projected_and_norm_(x, mixed, out, bias, weights.norm3)
     for item in range(x.shape[0]):
-        heads = qkv[item].view(frames, positions, 3, weights.heads, -1)
-        query, key, value = heads.permute(2, 1, 3, 0, 4).unbind(0)
-        # The result's memory is ordered as the query's is, so this costs no copy either.
-        mixed = attend(query, key, value).permute(2, 0, 1, 3).reshape(frames, positions, -1)
-        row = bias[item if bias.shape[0] > 1 else 0]
-        x[item].add_(product(mixed, weights.out.weight, row))
-
-
-def _add_with_bias_(x: Tensor, y: Tensor, affine: Affine, bias: Tensor) -> None:
-    """Add y @ weight^T + bias to x in place; the bias may differ from one batch item to the next."""
-    from torch.nn.functional import linear as product
-
-    if bias.shape[0] == 1:
-        x.add_(product(y, affine.weight, bias[0]))
-        return
-    for item in range(x.shape[0]):
-        x[item].add_(product(y[item], affine.weight, bias[item]))
+        one = slice(item, item + 1)
+        row = bias[one] if bias.shape[0] > 1 else bias
+        add_projected_(x[one], attend_over_frames(qkv[one], heads), out, row)
+    return layer_norm(x, weights.norm3)
