@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from svd_local.engine.architecture import Architecture
 from svd_local.engine.fused.counting import fake_cuda, fake_parameters
 from svd_local.engine.fused.decoder import FusedDecoder
+from svd_local.engine.fused.kernels.choice import NONE, Kernels, using
 from svd_local.engine.fused.unet import FusedUNet
 
 
@@ -76,20 +77,37 @@ class Attention:
         return 4 * self.batch * self.heads * self.tokens**2 * self.size
 
 
-Operation = Product | Convolution | Attention
+@dataclass(frozen=True)
+class Ours:
+    """An operation of our own kernels, by its name, and the sizes of the tensors it is given."""
+
+    name: str
+    sizes: tuple[tuple[int, ...], ...]
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+
+Operation = Product | Convolution | Attention | Ours
 Shapes = dict[str, Counter[Operation]]
 """Of ``step`` and of ``decode``: each operation and how often it occurs."""
 
 
-def shapes_of(architecture: Architecture, frames: int, width: int, height: int) -> Shapes:
-    """What is run for a clip of ``frames`` frames of ``width`` x ``height`` pixels, with guidance."""
+def shapes_of(
+    architecture: Architecture, frames: int, width: int, height: int, kernels: Kernels = NONE
+) -> Shapes:
+    """What is run for a clip of ``frames`` frames of ``width`` x ``height`` pixels, with guidance.
+
+    With ``kernels`` of our own, those are listed in place of what they stand for.
+    """
     from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
     with torch.device("meta"):
         unet = UNetSpatioTemporalConditionModel(**architecture.unet).eval()
         vae = AutoencoderKLTemporalDecoder(**architecture.vae).eval()
     rows, columns = height // 8, width // 8
-    with fake_cuda():
+    with fake_cuda(), using(kernels):
         fake_parameters(unet, torch.float16)
         fake_parameters(vae, torch.float16)
         fused = FusedUNet.from_reference(unet)
@@ -142,6 +160,9 @@ class _Recorder(TorchDispatchMode):
             self.found[_convolution(*args[:5])] += 1
         elif func is aten._scaled_dot_product_flash_attention.default:
             self.found[_attention(args[0])] += 1
+        elif func.namespace == "svd_local":
+            sizes = tuple(tuple(one.shape) for one in args if isinstance(one, Tensor))
+            self.found[Ours(func._schema.name.partition("::")[2], sizes)] += 1
         elif func is not torch.ops.prim.device.default:
             # In inference mode linear and conv2d come here whole: see what they are made of.
             with self:

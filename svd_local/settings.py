@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the catalog; None is SQLite in the media root."""
     vram_budget: int | None = None
     """Most GPU memory to use, in bytes; text such as ``6GiB`` is understood."""
+    kernels: Literal["auto", "all", "none"] = "auto"
+    """Our own GPU kernels: where measured to win on this GPU, wherever they can run, or nowhere."""
     disk_reserve: int = 2 * 2**30
     """Bytes a batch leaves free on the disk: it pauses below; text such as ``2GiB`` is understood."""
     allow_download: bool = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.counting import counted
+from svd_local.engine.fused.kernels.choice import NONE, Kernels, using
 from svd_local.engine.fused.passes import WHOLE, Passes
 from svd_local.engine.fused.picture import encoder_type
 from svd_local.engine.fused.render import Encoder, Fused
@@ -18,6 +19,7 @@ from svd_local.engine.fused.weights import map_tensors, tensors
 from svd_local.engine.fused_plan import FusedWay
 from svd_local.engine.guests import Guests, LayerGuests
 from svd_local.engine.placement import empty_cache
+from svd_local.engine.streams import within
 from svd_local.engine.values import Check, Phases, Report, Sampling
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class FusedRunner:
     Args:
         pipeline: freshly loaded, without hooks.
         device: where clips are made.
+        kernels: of our own that run there.
 
     Raises:
         UnknownPart: some part of the pipeline cannot be folded; it is as it was.
@@ -47,7 +50,9 @@ class FusedRunner:
 
     engine = "fused"
 
-    def __init__(self, pipeline: StableVideoDiffusionPipeline, device: str) -> None:
+    def __init__(
+        self, pipeline: StableVideoDiffusionPipeline, device: str, kernels: Kernels = NONE
+    ) -> None:
         for name in COMPONENTS:
             network = getattr(pipeline, name)
             if network.device.type != "cpu":
@@ -57,6 +62,7 @@ class FusedRunner:
         _forget(pipeline.vae.decoder)
         self.pipeline = pipeline
         self._device = device
+        self._kernels = kernels
         self._image_encoder = Guests((pipeline.image_encoder,))
         self._vae_encoder = Guests((pipeline.vae.encoder, pipeline.vae.quant_conv))
         self._layers: LayerGuests | None = None
@@ -95,6 +101,7 @@ class FusedRunner:
         work = fused_render.render(
             self.pipeline, _Turns(self, way), image, sampling, report=report, check=check
         )
+        work = within(lambda: using(self._kernels), work)
         if self._device.startswith("cuda"):
             import torch
 

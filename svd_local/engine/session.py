@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.blueprint import Blueprint, blueprint_of
 from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.fused.kernels.choice import NONE, Kernels, Wish, choose
+from svd_local.engine.fused.kernels.proof import proven
 from svd_local.engine.fused.unknown import UnknownPart
 from svd_local.engine.fused_plan import fused_ladder
 from svd_local.engine.fused_runner import FusedRunner
@@ -53,6 +55,7 @@ def ways_of(
     sampling: Sampling,
     *,
     allow_approximate: bool,
+    kernels: Kernels = NONE,
     **limits: Any,
 ) -> Sequence[Way]:
     """An engine's ways to make a clip, the fastest that fits first; after it only smaller ones.
@@ -62,6 +65,7 @@ def ways_of(
         blueprint: of the checkpoint.
         sampling: the clip's parameters.
         allow_approximate: leave to change pixels, of which the fused engine makes no use.
+        kernels: of our own, which the fused engine runs.
         limits: ``itemsize``, ``on_gpu``, ``free``, ``total`` and ``budget`` as of `memory.ladder`.
 
     Raises:
@@ -69,7 +73,7 @@ def ways_of(
         OutOfMemory: the device as a whole is.
     """
     if engine == "fused":
-        return fused_ladder(blueprint, sampling, **limits)
+        return fused_ladder(blueprint, sampling, kernels=kernels, **limits)
     return ladder(blueprint.sizes, sampling, allow_approximate=allow_approximate, **limits)
 
 
@@ -90,13 +94,24 @@ class Session:
 
     The networks load with the first clip and stay until ``close``, or until a clip asks for the other
     engine.
+
+    Args:
+        checkpoint: what to load.
+        device: where to run it.
+        precision: the device's usual one where None.
+        kernels: which of our own the fused engine is to run, see `fused.kernels.choice`.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str, precision: Precision | None = None
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        precision: Precision | None = None,
+        kernels: Wish = "auto",
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
+        self._wish: Wish = kernels
         self._usual = precision or precision_for(device)
         self._precision = self._usual
         self._blueprint: Blueprint | None = None
@@ -220,7 +235,9 @@ class Session:
             phases, load_s, peak = attempt
             if way.decode_chunk not in (None, sampling.decode_chunk):
                 notes.append(f"approximate: decoded {way.decode_chunk} frames at once")
-            memory = Memory(way.plan, budget, way.peak_bytes, peak)
+            plan, said = self._with_kernels(way.plan, take.engine)
+            notes += said
+            memory = Memory(plan, budget, way.peak_bytes, peak)
             if budget is not None and (peak or 0) > budget:
                 notes.append("the clip used more memory than the budget")
             return Made(
@@ -297,7 +314,7 @@ class Session:
         pipeline = load(self.checkpoint, self.device, self._precision)
         if engine == "fused":
             try:
-                return FusedRunner(pipeline, self.device)
+                return FusedRunner(pipeline, self.device, self._kernels(self._precision)[0])
             except UnknownPart:
                 self._runner = self._reference(pipeline)
                 raise
@@ -319,7 +336,26 @@ class Session:
             free=free,
             total=total,
             budget=task.budget,
+            kernels=self._kernels(precision)[0] if engine == "fused" else NONE,
         )
+
+    def _kernels(self, precision: Precision) -> tuple[Kernels, tuple[str, ...]]:
+        """Of our own, those that are wished for and work on this GPU; and what does not."""
+        if not self.device.startswith("cuda") or self._wish == "none":
+            return NONE, ()
+        import torch
+
+        gpu = torch.cuda.get_device_name(self.device)
+        chosen = choose(self._wish, gpu, precision.itemsize)
+        return proven(chosen, self.device, precision.of_torch())
+
+    def _with_kernels(self, plan: str, engine: Engine) -> tuple[str, tuple[str, ...]]:
+        """A plan's name with the kernels that ran, and what is to be said of those that did not."""
+        if engine != "fused":
+            return plan, ()
+        kernels, notes = self._kernels(self._precision)
+        names = ", ".join(kernels.widths())
+        return f"{plan}; kernels: {names}" if names else plan, notes
 
     def _device_memory(self) -> tuple[int | None, int | None]:
         """Bytes this process could have now, and in all. None on the CPU, whose memory can swap."""

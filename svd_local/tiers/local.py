@@ -12,6 +12,7 @@ from svd_local.engine.aliases import DEFAULT_ORDER
 from svd_local.engine.blueprint import blueprint_of
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.checkpoints import resolve, resolve_distilled
+from svd_local.engine.fused.kernels.choice import Kernels, Wish, choose
 from svd_local.engine.loading import precision_for
 from svd_local.engine.session import Session, ways_of
 from svd_local.engine.takes import Engine, Stream
@@ -60,6 +61,7 @@ class LocalTier:
         models_dir: where checkpoints lie; ``tiny-svd`` is made there.
         default_checkpoint: taken where a request names none; None takes svd-xt, else svd.
         vram_budget: most bytes of GPU memory to plan for, where a request says nothing.
+        kernels: which GPU kernels of our own to run, see `engine.fused.kernels.choice`.
         allow_download: pull a missing checkpoint when a clip asks for it.
         token: the hub's token, for gated checkpoints.
     """
@@ -73,12 +75,14 @@ class LocalTier:
         models_dir: Path,
         default_checkpoint: str | None = None,
         vram_budget: int | None = None,
+        kernels: Wish = "auto",
         allow_download: bool = False,
         token: str | None = None,
     ) -> None:
         self._models_dir = models_dir
         self._default_checkpoint = default_checkpoint
         self._vram_budget = vram_budget
+        self._wish: Wish = kernels
         self._allow_download = allow_download
         self._token = token
         self._one = OneAtATime()
@@ -199,6 +203,7 @@ class LocalTier:
             total=None if gpu is None else gpu.total_bytes,
             budget=self._budget(request),
             allow_approximate=request.allow_approximate,
+            kernels=self._kernels(device),
         )[0]
         return Memory(way.plan, self._budget(request), way.peak_bytes)
 
@@ -270,7 +275,7 @@ class LocalTier:
         if session is None or (session.checkpoint, session.device) != (checkpoint, device):
             if session is not None:
                 session.close()
-            session = self._session = Session(checkpoint, device)
+            session = self._session = Session(checkpoint, device, kernels=self._wish)
         return session
 
     def _checkpoint(
@@ -339,7 +344,13 @@ class LocalTier:
                 total=None,
                 budget=budget,
                 allow_approximate=request.allow_approximate,
+                kernels=self._kernels(device),
             )
+
+    def _kernels(self, device: str) -> Kernels:
+        """Of our own, those that are to run; whether they work shows only when they are tried."""
+        gpu = list_gpus()[0].name if device == "cuda" else None
+        return choose(self._wish, gpu, precision_for(device).itemsize)
 
 
 def _tell(monitor: Monitor, offer: Offer) -> None:

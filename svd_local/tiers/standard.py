@@ -19,6 +19,7 @@ def standard_tiers(settings: Settings) -> tuple[Tier, ...]:
             models_dir=settings.models_dir,
             default_checkpoint=settings.checkpoint,
             vram_budget=settings.vram_budget,
+            kernels=settings.kernels,
             allow_download=settings.allow_download,
             token=settings.hub_token,
         ),
