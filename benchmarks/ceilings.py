@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.common import Result, arguments_for, finish
 from benchmarks.setting import Setting
-from benchmarks.shapes import Attention, Convolution, Operation, Product, as_json, shapes_of
+from benchmarks.shapes import Attention, Convolution, Operation, Ours, Product, as_json, shapes_of
 from benchmarks.timing import milliseconds
 from svd_local.engine.architecture import Architecture, full_size, tiny
 
@@ -123,6 +123,7 @@ def time_one(operation: Operation, setting: Setting, for_s: float) -> Result:
     Raises:
         RuntimeError: the library refuses it, or it does not fit in memory.
     """
+    assert not isinstance(operation, Ours)  # those are `benchmarks.twins`'
     if isinstance(operation, Attention):
         return _time_attention(operation, setting, for_s)
     work = (

@@ -66,7 +66,9 @@ def measure(setting: Setting, for_s: float) -> Result:
         for kernel in KERNELS
     }
     timed = [
-        time_trial(trial, part, count, configs[trial.kernel] if right[trial.kernel] else (), setting, for_s)
+        time_trial(
+            trial, part, count, configs[trial.kernel] if right[trial.kernel] else (), setting, for_s
+        )
         for (trial, part), count in trials.items()
     ]
     widths = summed(timed)
@@ -100,9 +102,7 @@ def configurations(kernel: Kernel) -> tuple[Config, ...]:
 
 def trials_of(setting: Setting) -> Mapping[tuple[Trial, str], int]:
     """What each kernel would do in a step and in a decode, and how often."""
-    shapes = shapes_of(
-        architecture(setting), setting.frames, setting.width, setting.height, ALL
-    )
+    shapes = shapes_of(architecture(setting), setting.frames, setting.width, setting.height, ALL)
     found: dict[tuple[str, str, tuple[Any, ...]], tuple[Trial, int]] = {}
     for part, counted in shapes.items():
         for operation, count in counted.items():
@@ -117,17 +117,19 @@ def trials_for(operation: Ours) -> Iterator[Trial]:
     """The kernel's own, and of a kernel that stands for less the other's as well."""
     first, *others = operation.sizes
     if operation.name == "group_norm":
-        biases = others[2][0] if len(others) > 2 else 0
-        yield proof.group_norm(*first, biases=biases)
+        items, rows, width = first
+        yield proof.group_norm(items, rows, width, biases=others[2][0] if len(others) > 2 else 0)
     elif operation.name == "geglu_product":
-        yield proof.geglu("geglu-product", *first)
-        yield proof.geglu("geglu", *first)
+        rows, width = first
+        yield proof.geglu("geglu-product", rows, width)
+        yield proof.geglu("geglu", rows, width)
     elif operation.name == "temporal_attention":
         items, frames, positions, columns = first
         width = columns // 3
         yield proof.attention(items, frames, positions, width, 64 if width % 64 == 0 else 32)
     elif operation.name == "add_layer_norm_":
-        yield proof.residual(*first, biases=others[1][0])
+        items, rows, width = first
+        yield proof.residual(items, rows, width, biases=others[1][0])
 
 
 def proofs_of(
@@ -204,7 +206,13 @@ def time_trial(
         with using(NONE):
             twin_ms = milliseconds(lambda: trial.work(*inputs), setting.device, for_s=for_s)
     except RuntimeError as error:  # one that does not fit must not cost all others
-        return {**result, "twin_ms": None, "refused": _first_line(error), "configs": [], "agrees": True}
+        return {
+            **result,
+            "twin_ms": None,
+            "refused": _first_line(error),
+            "configs": [],
+            "agrees": True,
+        }
     tried = [_timed(trial, config, inputs, setting, for_s) for config in configs]
     known = [one["ms"]["median"] for one in tried if one["ms"] is not None]
     far = _apart(trial, tried, setting, dtype)
@@ -230,9 +238,7 @@ def _timed(
     return {"config": dict(config), "ms": ms}
 
 
-def _apart(
-    trial: Trial, tried: list[Result], setting: Setting, dtype: torch.dtype
-) -> float | None:
+def _apart(trial: Trial, tried: list[Result], setting: Setting, dtype: torch.dtype) -> float | None:
     """Between the fastest configuration's result and the twin's, from fresh numbers at this size."""
     known = [one for one in tried if one["ms"] is not None]
     if not known or dtype.itemsize != 2:
@@ -264,7 +270,7 @@ def summed(timed: list[Result]) -> dict[str, dict[str, Result]]:
             continue
         times = one["count"] / (1 if one["part"] == "step" else STEPS)
         key = (one["kernel"], one["width"])
-        twins[key] += one["twin_ms"]["median"] * times  # type: ignore[assignment]
+        twins[key] += one["twin_ms"]["median"] * times
         shapes[key] += 1
         for tried in one["configs"]:
             if tried["ms"] is not None:

@@ -53,9 +53,7 @@ def _transformer(
     ledger.drop(whole)
 
 
-def _temporal_block(
-    ledger: Ledger, batch: int, frames: int, moving: float, width: int
-) -> None:
+def _temporal_block(ledger: Ledger, batch: int, frames: int, moving: float, width: int) -> None:
     hidden = _geglu(ledger, moving, width)
     ledger.touch(hidden + 2 * moving)
     if ledger.kernels.has("temporal-attention", width) and frames <= MOST_FRAMES:

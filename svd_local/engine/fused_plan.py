@@ -13,8 +13,8 @@ from typing import Literal
 
 from svd_local.engine.blueprint import Blueprint
 from svd_local.engine.decoder_memory import decode_bytes
-from svd_local.engine.fused.kernels.choice import NONE, Kernels
 from svd_local.engine.folded_sizes import FoldedSizes, folded_sizes
+from svd_local.engine.fused.kernels.choice import NONE, Kernels
 from svd_local.engine.fused_memory import step_bytes
 from svd_local.engine.memory import fitting
 from svd_local.engine.values import Sampling

@@ -102,7 +102,7 @@ def attend_over_frames(qkv: Tensor, heads: int) -> Tensor:
         return torch.ops.svd_local.temporal_attention(qkv, heads)  # type: ignore[no-any-return]
     items, frames, positions, _ = qkv.shape
     if items > 1:
-        return torch.cat([attend_over_frames(item, heads) for item in qkv.split(1)])
+        return torch.cat([attend_over_frames(item, heads) for item in torch.split(qkv, 1)])
     query, key, value = qkv.view(frames, positions, 3, heads, -1).permute(2, 1, 3, 0, 4).unbind(0)
     return attend(query, key, value).permute(2, 0, 1, 3).reshape(1, frames, positions, -1)
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from svd_local.engine.fused.passes import Passes
     from svd_local.engine.fused.supply import Supply
     from svd_local.engine.fused.weights import (
-        Affine,
         Entry,
         SpatialBlock,
         TemporalBlock,

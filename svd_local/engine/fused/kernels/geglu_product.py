@@ -84,9 +84,7 @@ def _once(
     HAS_BIAS: tl.constexpr, WHOLE_K: tl.constexpr, GROUP: tl.constexpr,
     M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    m_index, n_index = _place(
-        tl.program_id(0), tl.cdiv(rows, M), tl.cdiv(2 * inner, N), GROUP
-    )
+    m_index, n_index = _place(tl.program_id(0), tl.cdiv(rows, M), tl.cdiv(2 * inner, N), GROUP)
     _tile(
         x_ptr, w_ptr, b_ptr, out_ptr, rows, inner, depth, m_index, n_index,
         HAS_BIAS, WHOLE_K, M, N, K,

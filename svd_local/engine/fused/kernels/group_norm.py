@@ -69,7 +69,19 @@ def _moments(
 
 
 @triton.jit
-def _pooled(mean_ptr, square_ptr, at, added, inside, rows, stretch, stretches, channels, size, LINES: tl.constexpr):
+def _pooled(
+    mean_ptr,
+    square_ptr,
+    at,
+    added,
+    inside,
+    rows,
+    stretch,
+    stretches,
+    channels,
+    size,
+    LINES: tl.constexpr,
+):
     """Mean and mean squared deviation over all stretches and the channels at ``at``."""
     line = tl.arange(0, LINES)
     weighted = tl.zeros_like(added)
@@ -172,7 +184,7 @@ def _apply(
     x = tl.load(x_ptr + at, mask=mask, other=0.0).to(tl.float32)
     y = x * scale[None, :] + shift[None, :]
     if SILU:
-        y = y / (1 + tl.exp(-y))
+        y = y / (1 + tl.exp(tl.minimum(-y, 80.0)))
     tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask=mask)
 
 

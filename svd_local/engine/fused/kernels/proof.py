@@ -114,7 +114,7 @@ def pieces(items: int, rows: int, width: int) -> Trial:
         import torch
 
         norm = Norm(weight, bias, _EPS, _groups(width))
-        parts = x.split([rows // 3, rows - rows // 3], dim=1)
+        parts = torch.split(x, [rows // 3, rows - rows // 3], dim=1)
         first, second = (norms.piece_moments(part, norm.groups) for part in parts)
         scaling = norms.scaling_of(first.merged(second), norm, norms.widened(weight).dtype)
         return torch.cat([norms.apply_silu(part, scaling) for part in parts], dim=1)
@@ -134,9 +134,7 @@ def geglu(kernel: Kernel, rows: int, width: int) -> Trial:
     return Trial(kernel, width, shapes, work, elements, 16 * rows * width**2)
 
 
-def attention(
-    items: int, frames: int, positions: int, width: int, size: int = _HEAD_SIZE
-) -> Trial:
+def attention(items: int, frames: int, positions: int, width: int, size: int = _HEAD_SIZE) -> Trial:
     """Attention among frames of (items, frames, positions, 3 * width)."""
 
     def work(qkv: Tensor) -> Tensor:

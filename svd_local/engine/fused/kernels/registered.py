@@ -39,11 +39,11 @@ def register() -> None:
         torch.library.impl(f"svd_local::{name}", ("cuda", "cpu"), globals()[f"_{name}"])
         torch.library.register_fake(f"svd_local::{name}", globals()[f"_fake_{name}"])
 
-    @register_flop_formula(torch.ops.svd_local.geglu_product)  # type: ignore[untyped-decorator]
+    @register_flop_formula(torch.ops.svd_local.geglu_product)
     def _(x: Any, weight: Any, *_: Any, **__: Any) -> int:
         return 2 * int(x[0]) * int(x[1]) * int(weight[0])
 
-    @register_flop_formula(torch.ops.svd_local.temporal_attention)  # type: ignore[untyped-decorator]
+    @register_flop_formula(torch.ops.svd_local.temporal_attention)
     def _(qkv: Any, *_: Any, **__: Any) -> int:
         items, frames, positions, columns = map(int, qkv)
         return 4 * items * positions * frames * frames * (columns // 3)
