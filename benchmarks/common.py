@@ -145,5 +145,11 @@ def arguments_for(description: str | None) -> argparse.ArgumentParser:
         action="store_true",
         help="read a synthetic checkpoint from files, which are written to the models folder once",
     )
+    parser.add_argument(
+        "--kernels",
+        choices=("auto", "all", "none"),
+        default="auto",
+        help="of our own: where measured to win, wherever they can run, or nowhere",
+    )
     parser.add_argument("--json", type=Path, help="file to write the result to")
     return parser

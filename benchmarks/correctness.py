@@ -28,6 +28,7 @@ from svd_local.engine import reference
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.denoise import guidance_ramp
+from svd_local.engine.fused.kernels.choice import using
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.loading import load
 from svd_local.engine.placement import empty_cache, place
@@ -53,7 +54,7 @@ def main() -> None:
 def compare(setting: Setting, steps: int) -> Result:
     """All three comparisons."""
     torch.manual_seed(0)
-    with torch.inference_mode(), plain_fp32():
+    with torch.inference_mode(), plain_fp32(), using(setting.kernels):
         compared = _compare(setting, steps)
     return {
         **setting.describe("correctness"),

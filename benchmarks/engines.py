@@ -18,11 +18,13 @@ from benchmarks.setting import Setting
 from svd_local.engine import reference
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.deep_cache import DeepCache
+from svd_local.engine.fused.kernels.choice import using
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.fused.unet import ClipConstants, FusedUNet
 from svd_local.engine.loading import load
 from svd_local.engine.placement import empty_cache, place
 from svd_local.engine.quiet import no_chatter
+from svd_local.engine.streams import within
 from svd_local.engine.values import Phases, Pixels, Report, Sampling
 
 ENGINES = ("reference", "compiled", "fused", "fused-compiled")
@@ -48,7 +50,11 @@ def ready(name: str, setting: Setting, backend: str = "inductor") -> Ready:
     with no_chatter():
         pipeline = load(setting.checkpoint, setting.device, setting.precision)
         place(pipeline, "resident", setting.device)
-    render = _fused(pipeline, name, backend) if "fused" in name else _plain(pipeline, name, backend)
+    render = (
+        _fused(pipeline, name, backend, setting)
+        if "fused" in name
+        else _plain(pipeline, name, backend)
+    )
     synchronise(setting.device)
     return Ready(render, time.perf_counter() - started)
 
@@ -63,14 +69,17 @@ def _plain(pipeline: StableVideoDiffusionPipeline, name: str, backend: str) -> R
     return render
 
 
-def _fused(pipeline: StableVideoDiffusionPipeline, name: str, backend: str) -> Render:
+def _fused(
+    pipeline: StableVideoDiffusionPipeline, name: str, backend: str, setting: Setting
+) -> Render:
     fused = Fused.from_pipeline(pipeline)
     release_folded(pipeline)
     if name == "fused-compiled":
         fused = dataclasses.replace(fused, unet=CompiledUNet.of(fused.unet, backend))
 
     def render(image: Image, sampling: Sampling, report: Report) -> Frames:
-        return fused_render.render(pipeline, fused, image, sampling, report=report)
+        work = fused_render.render(pipeline, fused, image, sampling, report=report)
+        return within(lambda: using(setting.kernels), work)
 
     return render
 

@@ -28,6 +28,7 @@ from benchmarks.correctness import StepInputs, step_by_reference
 from benchmarks.engines import BACKENDS, CompiledUNet
 from benchmarks.setting import Setting
 from benchmarks.timing import milliseconds
+from svd_local.engine.fused.kernels.choice import using
 from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.loading import load
 from svd_local.engine.placement import place
@@ -52,10 +53,11 @@ def main() -> None:
 def measure(setting: Setting, engine: str, backend: str = "inductor", for_s: float = 1.0) -> Result:
     """A step's time in all, over ``for_s`` seconds, and by kernel."""
     torch.manual_seed(0)
-    step = one_step(setting, engine, backend)
-    step_ms = milliseconds(step, setting.device, for_s=for_s)
     counts_bytes = "compiled" not in engine
-    spent = profiled(step, setting.device, counts_bytes=counts_bytes)
+    with using(setting.kernels):
+        step = one_step(setting, engine, backend)
+        step_ms = milliseconds(step, setting.device, for_s=for_s)
+        spent = profiled(step, setting.device, counts_bytes=counts_bytes)
     total = sum(kernel.ms for kernel in spent)
     rows = [kernel.to_json(total) for kernel in spent[:HEAVIEST]]
     return {

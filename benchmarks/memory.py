@@ -95,6 +95,7 @@ def in_own_process(
     command = [sys.executable, "-m", "benchmarks.memory", "--one"]
     command += ["--device", arguments.device, "--checkpoint", arguments.checkpoint]
     command += ["--engine", arguments.engine, "--steps", str(arguments.steps)]
+    command += ["--kernels", arguments.kernels]
     for option in ("dtype", "width", "height", "frames"):
         value = getattr(arguments, option)
         command += [f"--{option}", str(value)] if value else []
@@ -123,7 +124,9 @@ def one_cap(arguments: argparse.Namespace) -> Result:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction((budget - CONTEXT_BYTES) / total)
     watch = DeviceWatch(setting)
-    session = Session(setting.checkpoint, setting.device, setting.precision)
+    session = Session(
+        setting.checkpoint, setting.device, setting.precision, kernels=arguments.kernels
+    )
     image, sampling = picture(setting.width, setting.height), setting.sampling(arguments.steps)
 
     def make() -> Gathered:

@@ -31,6 +31,7 @@ from svd_local.engine.checkpoints import resolve_distilled
 from svd_local.engine.consistency import ConsistencyScheduler
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.decoder import FusedDecoder
+from svd_local.engine.fused.kernels.choice import using
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.loading import load
 from svd_local.engine.placement import empty_cache, place
@@ -80,6 +81,11 @@ class Made:
 
 def measure(setting: Setting, *, steps: int, runs: int) -> Result:
     """Every mode, in turns; the distilled one afterwards, since it may need another UNet."""
+    with using(setting.kernels):
+        return _measured(setting, steps=steps, runs=runs)
+
+
+def _measured(setting: Setting, *, steps: int, runs: int) -> Result:
     made: dict[str, Made] = {}
     usual = list(modes(setting, steps))
     pipeline = _loaded(setting, setting.checkpoint)

@@ -211,6 +211,7 @@ def headline(path: Path) -> str:
         "step_ms": (result.get("step_ms") or {}).get("median"),
         "peak_GiB": round(result["peak_bytes"] / 2**30, 2) if result.get("peak_bytes") else None,
         "passed": result.get("passed"),
+        "saved_ms_a_step": result.get("saved_ms_a_step"),
         "library_ms": result.get("library_ms"),
     }
     known = [f"{name} {value}" for name, value in told.items() if value is not None]

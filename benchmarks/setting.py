@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from benchmarks.common import ROOT, Result, gpu_name, machine, versions
 from benchmarks.on_disk import on_disk
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.checkpoints import resolve
+from svd_local.engine.fused.kernels.choice import NONE, Kernels, Wish, choose
+from svd_local.engine.fused.kernels.proof import proven
 from svd_local.engine.loading import BF16, FP16, FP32, Precision, precision_for
 from svd_local.engine.values import Sampling, Schedule
 
@@ -32,6 +35,8 @@ class Setting:
     width: int
     height: int
     frames: int
+    kernels: Kernels = NONE
+    """Of our own, that the fused engine runs."""
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Setting:
@@ -57,6 +62,7 @@ class Setting:
             arguments.width or checkpoint.width,
             arguments.height or checkpoint.height,
             arguments.frames or checkpoint.frames,
+            kernels_for(arguments.kernels, arguments.device, precision),
         )
 
     def sampling(self, steps: int, schedule: Schedule = "karras") -> Sampling:
@@ -94,7 +100,17 @@ class Setting:
             "frames": self.frames,
             "width": self.width,
             "height": self.height,
+            "kernels": self.kernels.to_json(),
         }
+
+
+def kernels_for(wish: Wish, device: str, precision: Precision) -> Kernels:
+    """Those of our own that are wished for and work here, as a session chooses them."""
+    chosen = choose(wish, gpu_name(device), precision.itemsize)
+    kernels, notes = proven(chosen, device, precision.of_torch())
+    for note in notes:
+        print(note, file=sys.stderr, flush=True)
+    return kernels
 
 
 def models_folder() -> Path:

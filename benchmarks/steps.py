@@ -63,6 +63,7 @@ def scale_for(device: str, checkpoint: str | None) -> Scale:
             "memory": ("--steps", "1", "--caps", "0.1"),
             "ablation": ("--pairs", "1", "--rounds", "0"),
             "modes": ("--steps", "2", "--runs", "1"),
+            "twins": ("--for-s", "0"),
         },
         0.1,
     )
@@ -95,6 +96,9 @@ def steps(scale: Scale) -> Iterator[Step]:
     yield clip("reference", 0, 75)
     yield clip("fused", 0, 60)
     yield clip("fused", 1, 45)
+    yield other("twins", f"twins_{long}", 0, 150)
+    yield other("twins", f"twins_{short}", 1, 120)
+    yield clip("fused", 0, 60, "--kernels", "none", suffix="_plain")
     yield other("kernels", f"kernels_fused_{long}", 0, 30, "--engine", "fused")
     yield other("kernels", f"kernels_reference_{long}", 0, 30, "--engine", "reference")
     yield clip("reference", 1, 50)

@@ -164,6 +164,24 @@ def kernels(results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def twins(results: Sequence[Result]) -> str:
+    """Our kernels against plain torch, by width."""
+    rows = [
+        (
+            f"{kernel}, {width} channels",
+            f"{one['twin_ms']:.2f}",
+            "" if one["kernel_ms"] is None else f"{one['kernel_ms']:.2f}",
+            f"{one['twin_ms'] / one['kernel_ms']:.2f}" if one["kernel_ms"] else "",
+            "yes" if one["wins"] else "no",
+            f"{result['frames']} frames, {_where(result)}",
+        )
+        for result in results
+        for kernel, widths in result["widths"].items()
+        for width, one in widths.items()
+    ]
+    return grid("kernel | torch, ms a step | kernel, ms a step | times faster | wins | on", rows)
+
+
 def memory(results: Sequence[Result]) -> str:
     """A clip under ever smaller caps."""
     rows = []
@@ -289,6 +307,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "correctness": correctness,
     "ceilings": ceilings,
     "kernels": kernels,
+    "twins": twins,
     "memory": memory,
     "memoryplan": memoryplan,
     "ablation": ablation,

@@ -23,7 +23,7 @@ class BrokenSession:
     made = 0
     closed = 0
 
-    def __init__(self, checkpoint, device):
+    def __init__(self, checkpoint, device, **_):
         self.checkpoint, self.device = checkpoint, device
 
     def make(self, *_, **__):
