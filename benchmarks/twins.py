@@ -8,7 +8,8 @@ shape that a step and a decode have, read off the engine (`benchmarks.shapes`), 
 clip, and their results compared there once more. ``widths`` adds a step and a decode up by kernel and
 width, each shape as often as it occurs (a decode shared among the 25 steps it follows), for the
 configuration that is fastest in all: `benchmarks.kernel_table` makes the package's table of these.
-Without a GPU, Triton's interpreter stands in where TRITON_INTERPRET=1 is set; its times mean nothing.
+Without a GPU, Triton's interpreter stands in where TRITON_INTERPRET=1 is set and --dtype is float16; its
+times mean nothing.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ def measure(setting: Setting, for_s: float) -> Result:
 
 def why_not(setting: Setting) -> str | None:
     """Why no kernel can run here; None where they can."""
+    if setting.precision.itemsize != 2:
+        return "kernels take half precision: write --dtype float16"
     if find_spec("triton") is None:
         return "Triton is not installed"
     if setting.device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -22,9 +23,11 @@ def test_without_triton_the_twins_alone_are_timed(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from benchmarks import twins
+    from svd_local.engine.loading import FP16
 
     monkeypatch.setattr(twins, "find_spec", lambda _: None)
-    result = twins.measure(setting, for_s=0)
+    assert "half precision" in str(twins.why_not(setting))
+    result = twins.measure(dataclasses.replace(setting, precision=FP16), for_s=0)
     assert result["refused"] == "Triton is not installed"
     assert result["passed"] is False
     assert {one["kernel"] for one in result["trials"]} == set(twins.KERNELS)

@@ -14,6 +14,8 @@ import torch
 from svd_local.engine import session as session_module
 from svd_local.engine.checkpoints import resolve
 from svd_local.engine.fused import render as fused_render
+from svd_local.engine.fused.kernels.choice import ALL, NONE, Kernels, active
+from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.loading import FP16, FP32, Precision, load
 from svd_local.engine.session import Session
 from svd_local.engine.takes import Gathered, gathered
@@ -224,3 +226,49 @@ def test_the_chunk_of_the_reference_does_not_matter(
 
     assert np.array_equal(made[0].frames, made[1].frames)
     assert made[1].notes == ()
+
+
+def test_kernels_that_ran_are_named_and_those_that_did_not_are_told(
+    session: Session, picture: Any, quick: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; here, in single precision, their twins do the work."""
+    plain = gathered(session.make(picture, quick, engine="fused"))
+    session.close()
+    chosen = Kernels(won={("geglu", 32): {}, ("group-norm", 64): {}})
+    monkeypatch.setattr(session, "_kernels", lambda _: (chosen, ("the other one is not used",)))
+    in_force = []
+    step = FusedUNet.step
+    monkeypatch.setattr(FusedUNet, "step", lambda *given: in_force.append(active()) or step(*given))
+
+    made = gathered(session.make(picture, quick, engine="fused"))
+
+    assert made.memory.plan == "resident; kernels: group-norm, geglu"
+    assert made.notes == ("the other one is not used",)
+    assert in_force
+    assert all(kernels is chosen for kernels in in_force)
+    assert active() == NONE
+    assert differing(made, plain) == 0
+
+
+@pytest.mark.parametrize("wish", ["auto", "all", "none"])
+def test_on_the_cpu_plain_torch_runs_whatever_is_wished(tiny_models: Path, wish: Any) -> None:
+    session = Session(resolve("tiny-svd", tiny_models), "cpu", FP16, kernels=wish)
+    assert session._kernels(FP16) == (NONE, ())
+
+
+@pytest.mark.parametrize(("wish", "expected"), [("none", NONE), ("auto", NONE), ("all", ALL)])
+def test_on_a_gpu_what_is_wished_is_proven_first(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, wish: Any, expected: Kernels
+) -> None:
+    asked = []
+
+    def proven(kernels: Kernels, device: str, dtype: torch.dtype) -> Any:
+        asked.append((device, dtype))
+        return kernels, ()
+
+    monkeypatch.setattr(session_module, "proven", proven)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A card of tomorrow")
+    session = Session(resolve("tiny-svd", tiny_models), "cuda", kernels=wish)
+    assert session._kernels(FP16) == (expected, ())
+    assert session._kernels(FP32) == (NONE, ())
+    assert set(asked) <= {("cuda", torch.float16), ("cuda", torch.float32)}

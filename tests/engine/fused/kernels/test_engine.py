@@ -47,7 +47,12 @@ def test_a_step_with_kernels_is_as_near_to_the_truth(
 def test_a_plan_counts_what_kernels_save(kernels: Kernels) -> None:
     from svd_local.engine.architecture import tiny
     from svd_local.engine.blueprint import unet_shape
-    from svd_local.engine.fused.counting import fake_cuda, fake_parameters, peak_bytes
+    from svd_local.engine.fused.counting import (
+        count_flops,
+        fake_cuda,
+        fake_parameters,
+        peak_bytes,
+    )
     from svd_local.engine.fused_memory import step_bytes
 
     frames, height, width = 6, 9, 11
@@ -72,6 +77,9 @@ def test_a_plan_counts_what_kernels_save(kernels: Kernels) -> None:
         )
         latents = empty(1, frames, 4, height, width)
         taken = peak_bytes(lambda: unet.step(latents, clip, 0))
+        work = count_flops(lambda: unet.step(latents, clip, 0))
+        with using(NONE):
+            assert work == count_flops(lambda: unet.step(latents, clip, 0))
     predicted = _step_bytes(step_bytes, unet_shape(tiny().unet), frames, height, width, kernels)
     assert predicted == pytest.approx(taken, rel=0.1)
     if kernels is ALL:
