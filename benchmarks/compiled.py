@@ -16,6 +16,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -62,7 +63,7 @@ def compiled(capability: int, width: int, kernels: Any) -> Iterator[Result]:
             trial = small(kernel, width)
             inputs = trial.drawn("cpu", torch.float16)
             try:
-                made = programs(capability, lambda t=trial, i=inputs, c=config: t.by(t.own(c), i))
+                made = programs(capability, partial(trial.by, trial.own(config), inputs))
             except Exception as error:  # noqa: BLE001 - whatever a compiler raises
                 why = str(error).strip().partition("\n")[0]
                 yield {"kernel": kernel, "config": dict(config), "refused": why}

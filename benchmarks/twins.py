@@ -60,7 +60,11 @@ def measure(setting: Setting, for_s: float) -> Result:
     """Proofs, times by shape, and what they come to by width."""
     refused = why_not(setting)
     trials = trials_of(setting)
-    configs = {kernel: configurations(kernel) if refused is None else () for kernel in KERNELS}
+    # Interpreted, a program takes milliseconds: there the usual configuration has to do.
+    most = None if setting.device.startswith("cuda") else 1
+    configs = {
+        kernel: configurations(kernel)[:most] if refused is None else () for kernel in KERNELS
+    }
     proofs = [] if refused else list(proofs_of(trials, configs, setting))
     right = {
         kernel: all(one["passed"] for one in proofs if one["kernel"] == kernel)
@@ -152,12 +156,12 @@ def proofs_of(
 def odd(kernel: Kernel, width: int) -> Trial:
     """A size of which no block is a divisor."""
     if kernel == "group-norm":
-        return proof.group_norm(4, 1037, width, biases=2)
+        return proof.group_norm(2, 1037, width, biases=2)
     if kernel == "temporal-attention":
         return proof.attention(2, 23, 37, width, 64 if width % 64 == 0 else 32)
     if kernel == "add-layer-norm":
-        return proof.residual(2, 333, width, biases=2)
-    return proof.geglu(kernel, 661, width)
+        return proof.residual(2, 133, width, biases=2)
+    return proof.geglu(kernel, 261, width)
 
 
 def proved(trial: Trial, config: Config, dtype: torch.dtype, device: str) -> Result:
@@ -171,7 +175,7 @@ def proved(trial: Trial, config: Config, dtype: torch.dtype, device: str) -> Res
     try:
         errors = [
             trial.errors(trial.own(config), trial.drawn(device, dtype, seed))
-            for seed in range(_SEEDS)
+            for seed in range(_SEEDS if device.startswith("cuda") else 1)
         ]
     except Exception as error:  # noqa: BLE001 - a configuration too large for this card costs no other
         # It cannot be taken, and so it cannot be wrong.
