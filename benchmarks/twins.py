@@ -113,30 +113,35 @@ def trials_of(setting: Setting) -> Mapping[tuple[Trial, str], int]:
     found: dict[tuple[str, str, tuple[Any, ...]], tuple[Trial, int]] = {}
     for part, counted in shapes.items():
         for operation, count in counted.items():
-            for trial in trials_for(operation) if isinstance(operation, Ours) else ():
+            for trial, times in trials_for(operation) if isinstance(operation, Ours) else ():
                 key = (part, trial.kernel, trial.shapes)
                 before = found[key][1] if key in found else 0
-                found[key] = (trial, before + count)
+                found[key] = (trial, before + count * times)
     return {(trial, part): count for (part, _, _), (trial, count) in found.items()}
 
 
-def trials_for(operation: Ours) -> Iterator[Trial]:
-    """The kernel's own, and of a kernel that stands for less the other's as well."""
+def trials_for(operation: Ours) -> Iterator[tuple[Trial, int]]:
+    """The kernel's own and how often it makes up the operation; of the two for GEGLU either's.
+
+    Torch attends in one batch item after the other, so one is compared with one.
+    """
     first, *others = operation.sizes
     if operation.name == "group_norm":
         items, rows, width = first
-        yield proof.group_norm(items, rows, width, biases=others[2][0] if len(others) > 2 else 0)
+        biases = others[2][0] if len(others) > 2 else 0
+        yield proof.group_norm(items, rows, width, biases=biases), 1
     elif operation.name == "geglu_product":
         rows, width = first
-        yield proof.geglu("geglu-product", rows, width)
-        yield proof.geglu("geglu", rows, width)
+        yield proof.geglu("geglu-product", rows, width), 1
+        yield proof.geglu("geglu", rows, width), 1
     elif operation.name == "temporal_attention":
         items, frames, positions, columns = first
         width = columns // 3
-        yield proof.attention(items, frames, positions, width, 64 if width % 64 == 0 else 32)
+        size = 64 if width % 64 == 0 else 32
+        yield proof.attention(1, frames, positions, width, size), items
     elif operation.name == "add_layer_norm_":
         items, rows, width = first
-        yield proof.residual(items, rows, width, biases=others[1][0])
+        yield proof.residual(items, rows, width, biases=others[1][0]), 1
 
 
 def proofs_of(
