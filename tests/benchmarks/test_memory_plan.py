@@ -19,7 +19,7 @@ def test_plans_get_smaller_and_streamed_weights_are_counted() -> None:
     assert plans[0]["plan"] == "resident"
     brought = {plan["plan"]: plan["weights_a_step_bytes"] for plan in plans}
     assert {size > 0 for plan, size in brought.items() if not plan.startswith("weights")} == {False}
-    streamed = [size for plan, size in brought.items() if plan.startswith("weights streamed")]
-    both, *one_by_one = streamed
+    streamed = {plan: size for plan, size in brought.items() if plan.startswith("weights streamed")}
+    [both] = [size for plan, size in streamed.items() if "both halves" in plan]
     assert both > 2 * 2**30
-    assert set(one_by_one) == {2 * both}
+    assert {size for plan, size in streamed.items() if "both halves" not in plan} == {2 * both}
