@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from svd_local.engine.fused.layout import as_frame_rows, as_tokens
 from svd_local.engine.fused.norms import group_norm
 from svd_local.engine.fused.ops import attend, feed_forward, layer_norm, linear
+from svd_local.engine.fused.regions import region
 from svd_local.engine.fused.supply import AT_HAND
 
 if TYPE_CHECKING:
@@ -73,10 +74,14 @@ def _among_frames_(
 ) -> None:
     """The temporal block on the tokens with their frame's place, mixed into them."""
     for chosen in positions:
-        still = tokens[:, :, chosen]
-        moving = still + places[:, None]
-        temporal_block_(moving, weights, bias)
-        still.lerp_(moving, weights.share)
+        _mix_in_(tokens[:, :, chosen], weights, bias, places)
+
+
+@region
+def _mix_in_(still: Tensor, weights: TemporalBlock, bias: Tensor, places: Tensor) -> None:
+    moving = still + places[:, None]
+    temporal_block_(moving, weights, bias)
+    still.lerp_(moving, weights.share)
 
 
 def _project_in(x: Tensor, weights: Entry, slices: list[slice]) -> Tensor:
@@ -89,11 +94,13 @@ def _project_in(x: Tensor, weights: Entry, slices: list[slice]) -> Tensor:
     return tokens
 
 
+@region
 def _normed_tokens(x: Tensor, weights: Entry) -> Tensor:
     normed = group_norm(as_frame_rows(x), weights.norm)
     return linear(normed, weights.proj).view(*x.shape[:2], normed.shape[1], -1)
 
 
+@region
 def spatial_block_(x: Tensor, weights: SpatialBlock, bias: Tensor) -> None:
     """Attention among each frame's positions and feed-forward, on (b, f, n, c) in place."""
     batch, frames, positions, _ = x.shape
