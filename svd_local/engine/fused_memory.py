@@ -6,20 +6,32 @@
 from __future__ import annotations
 
 from svd_local.engine.blueprint import Blueprint, Layer, UNetShape
+from svd_local.engine.fused.fp8 import wide_enough
 from svd_local.engine.ledger import WHOLE, Ledger, joined_spatial, pieces_of, temporal
 from svd_local.engine.values import Sampling
 
 
-def _feed_forward(ledger: Ledger, tokens: float) -> None:
+def _feed_forward(ledger: Ledger, tokens: float, eighth: float) -> None:
     """GEGLU of tokens that were normed for it: leaves nothing."""
-    ledger.touch(14 * tokens)
+    ledger.touch((14 + 4 * eighth) * tokens)
 
 
 def _transformer(
-    ledger: Ledger, batch: int, frames: int, places: int, pixels: float, layer: Layer, limit: int
+    ledger: Ledger,
+    batch: int,
+    frames: int,
+    places: int,
+    pixels: float,
+    layer: Layer,
+    limit: int,
+    *,
+    fp8: bool,
 ) -> None:
     """All pairs of blocks, in passes over frames and positions."""
     width = layer.out
+    # A layer's input in 8 bits lies beside it, in elements: of the width, and of the fourfold width.
+    eighth = ledger.byte if fp8 and wide_enough(width) else 0
+    fourfold = ledger.byte if fp8 and wide_enough(4 * width) else 0
     whole = pixels * width
     step, by_frame = pieces_of(frames, places * width, limit)
     _, by_place = pieces_of(places, frames * width, limit)
@@ -34,13 +46,13 @@ def _transformer(
         ledger.touch(tokens)
         ledger.drop(tokens)
     # Spatial: query, key and value and the mixed values are still there during the feed-forward.
-    ledger.touch(4 * tokens)
+    ledger.touch((4 + eighth) * tokens)
     with ledger.holding(4 * tokens):
-        ledger.touch(tokens / batch)
-        _feed_forward(ledger, tokens)
+        ledger.touch((1 + eighth) * tokens / batch)
+        _feed_forward(ledger, tokens, fourfold)
     with ledger.holding(moving):
-        _feed_forward(ledger, moving)
-        ledger.touch(4 * moving + 2 * moving / batch)
+        _feed_forward(ledger, moving, fourfold)
+        ledger.touch(4 * moving + max(eighth * moving, (2 + eighth) * moving / batch))
     ledger.touch(tokens)
     ledger.drop(whole)
 
@@ -97,6 +109,7 @@ class _Walk:
         self._ledger = ledger
         self._shape = shape
         self._frames = sampling.frames
+        self._fp8 = sampling.fp8
         self._batch = batch
         self._limit = limit
         self._host = host
@@ -171,6 +184,13 @@ class _Walk:
         temporal(self._ledger, self._frames, places, pixels, layer.out, self._limit)
         if layer.depth:
             _transformer(
-                self._ledger, self._batch, self._frames, places, pixels, layer, self._limit
+                self._ledger,
+                self._batch,
+                self._frames,
+                places,
+                pixels,
+                layer,
+                self._limit,
+                fp8=self._fp8,
             )
         return pixels * layer.out

@@ -58,6 +58,11 @@ class Ledger:
         return max(1.0, _SINGLE / self.itemsize)
 
     @property
+    def byte(self) -> float:
+        """A byte, in elements."""
+        return 1 / self.itemsize
+
+    @property
     def peak_bytes(self) -> int:
         return int(self.peak * self.itemsize)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from svd_local.engine.fused.fp8 import product_
 from svd_local.engine.fused.layout import as_images, from_images
+from svd_local.engine.fused.weights import Affine, Fp8Affine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from svd_local.engine.fused.weights import Affine, FeedForward, Norm
+    from svd_local.engine.fused.weights import FeedForward, Norm
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -28,6 +30,19 @@ def linear(x: Tensor, affine: Affine) -> Tensor:
     from torch.nn import functional
 
     return functional.linear(x, affine.weight, affine.bias)
+
+
+def linear_(x: Tensor, layer: Affine | Fp8Affine, bias: Tensor | None = None) -> Tensor:
+    """As `linear`, of an input that nobody needs any more: a layer in 8 bits scales it in place.
+
+    ``bias`` stands in for the layer's own.
+    """
+    from torch.nn import functional
+
+    bias = layer.bias if bias is None else bias
+    if isinstance(layer, Fp8Affine):
+        return product_(x, layer, bias)
+    return functional.linear(x, layer.weight, bias)
 
 
 def layer_norm(x: Tensor, norm: Norm) -> Tensor:
@@ -57,8 +72,8 @@ def conv3x3(x: Tensor, affine: Affine, stride: int = 1) -> Tensor:
 
 
 def feed_forward(x: Tensor, weights: FeedForward) -> Tensor:
-    """GEGLU: value times GELU(gate), projected back."""
+    """GEGLU: value times GELU(gate), projected back. Nobody needs ``x`` any more."""
     from torch.nn.functional import gelu
 
-    value, gate = linear(x, weights.proj).chunk(2, dim=-1)
-    return linear(gelu(gate).mul_(value), weights.out)
+    value, gate = linear_(x, weights.proj).chunk(2, dim=-1)
+    return linear_(gelu(gate).mul_(value), weights.out)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
@@ -45,6 +45,11 @@ def region(function: Callable[P, R]) -> Callable[P, R]:
         return compilation.run(function, *args, **kwargs)  # type: ignore[no-any-return]
 
     return run
+
+
+def working(compilation: Compilation | None) -> AbstractContextManager[None]:
+    """Within it regions are compiled by ``compilation``, in this thread; of None nothing changes."""
+    return nullcontext() if compilation is None else compilation.at_work()
 
 
 class Compilation:

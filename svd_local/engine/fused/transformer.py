@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from svd_local.engine.fused.layout import as_frame_rows, as_tokens
 from svd_local.engine.fused.norms import group_norm
-from svd_local.engine.fused.ops import attend, feed_forward, layer_norm, linear
+from svd_local.engine.fused.ops import attend, feed_forward, layer_norm, linear, linear_
 from svd_local.engine.fused.regions import region
 from svd_local.engine.fused.supply import AT_HAND
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Affine,
         Attention,
         Entry,
+        Fp8Affine,
         SpatialBlock,
         TemporalBlock,
         Transformer,
@@ -105,7 +106,7 @@ def spatial_block_(x: Tensor, weights: SpatialBlock, bias: Tensor) -> None:
     """Attention among each frame's positions and feed-forward, on (b, f, n, c) in place."""
     batch, frames, positions, _ = x.shape
     heads = weights.attention.heads
-    qkv = linear(layer_norm(x, weights.norm1), weights.attention.qkv)
+    qkv = linear_(layer_norm(x, weights.norm1), weights.attention.qkv)
     qkv = qkv.view(batch * frames, positions, 3, heads, -1)
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     mixed = attend(query, key, value).transpose(1, 2).reshape(batch, frames, positions, -1)
@@ -122,25 +123,21 @@ def temporal_block_(x: Tensor, weights: TemporalBlock, bias: Tensor) -> None:
 
 def _attend_over_frames_(x: Tensor, normed: Tensor, weights: Attention, bias: Tensor) -> None:
     """Each batch item by itself, because then the heads are a strided view of the product."""
-    from torch.nn.functional import linear as product
-
     frames, positions = x.shape[1:3]
-    qkv = linear(normed, weights.qkv)
+    qkv = linear_(normed, weights.qkv)
     for item in range(x.shape[0]):
         heads = qkv[item].view(frames, positions, 3, weights.heads, -1)
         query, key, value = heads.permute(2, 1, 3, 0, 4).unbind(0)
         # The result's memory is ordered as the query's is, so this costs no copy either.
         mixed = attend(query, key, value).permute(2, 0, 1, 3).reshape(frames, positions, -1)
         row = bias[item if bias.shape[0] > 1 else 0]
-        x[item].add_(product(mixed, weights.out.weight, row))
+        x[item].add_(linear_(mixed, weights.out, row))
 
 
-def _add_with_bias_(x: Tensor, y: Tensor, affine: Affine, bias: Tensor) -> None:
+def _add_with_bias_(x: Tensor, y: Tensor, layer: Affine | Fp8Affine, bias: Tensor) -> None:
     """Add y @ weight^T + bias to x in place; the bias may differ from one batch item to the next."""
-    from torch.nn.functional import linear as product
-
     if bias.shape[0] == 1:
-        x.add_(product(y, affine.weight, bias[0]))
+        x.add_(linear_(y, layer, bias[0]))
         return
     for item in range(x.shape[0]):
-        x[item].add_(product(y[item], affine.weight, bias[item]))
+        x[item].add_(linear_(y[item], layer, bias[item]))
