@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.fused import render as fused_render
+from svd_local.engine.fused.compiled_cache import keep_compiled
 from svd_local.engine.fused.counting import counted
 from svd_local.engine.fused.passes import WHOLE, Passes
 from svd_local.engine.fused.picture import encoder_type
@@ -126,6 +127,8 @@ class FusedRunner:
         """The UNet on the device, to be run as ``way`` says. The encoders leave it where they must."""
         if way.weights != "resident":
             self._encoders_go_home()
+        if way.compiled:
+            keep_compiled(self._device)
         return dataclasses.replace(
             self._placed_unet(way),
             passes=WHOLE if way.piece_elements is None else Passes(way.piece_elements),

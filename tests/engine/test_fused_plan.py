@@ -183,8 +183,6 @@ def test_so_it_does_in_eight_bits(plan: str, monkeypatch: pytest.MonkeyPatch) ->
     assert way.fp8
 
 
-
-
 @pytest.mark.parametrize("plan", ["resident", "one network at a time"])
 def test_so_it_does_at_full_size(plan: str) -> None:
     way = of(full_size(25), CLIP, plan)

@@ -29,6 +29,7 @@ from svd_local.engine.fused.weights import (
     Transformer,
     UNetWeights,
 )
+from svd_local.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,8 @@ def _inverse_for(x: Tensor) -> Tensor:
     import torch
 
     most = torch.linalg.vector_norm(x, ord=float("inf"), dtype=_wide(x))
-    return (_LARGEST / most).clamp_(max=torch.finfo(x.dtype).max).to(x.dtype)
+    inverse: Tensor = (_LARGEST / most).clamp_(max=torch.finfo(x.dtype).max).to(x.dtype)
+    return inverse
 
 
 def _inverse_after(norm: Norm) -> Tensor:
@@ -93,13 +95,40 @@ def _inverse_after(norm: Norm) -> Tensor:
     weight, bias = norm.weight.double().abs(), norm.bias.double().abs()
     most = (weight * weight.numel() ** 0.5 + bias).amax()
     largest = torch.finfo(norm.weight.dtype).max
-    return (_LARGEST / most).clamp_(max=largest).to(norm.weight.dtype)
+    inverse: Tensor = (_LARGEST / most).clamp_(max=largest).to(norm.weight.dtype)
+    return inverse
 
 
 def _wide(x: Tensor) -> torch.dtype:
     import torch
 
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def require_fp8(device: str) -> None:
+    """Refuse a GPU that does not multiply such numbers; the CPU emulates it.
+
+    Raises:
+        InvalidRequest: it is one of those.
+    """
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    found = torch.cuda.get_device_capability(device)
+    if found < LEAST_CAPABILITY:
+        raise unable(torch.cuda.get_device_name(device), found)
+
+
+def unable(gpu: str, capability: tuple[int, int]) -> InvalidRequest:
+    """The refusal of a GPU."""
+    has, needs = (".".join(map(str, one)) for one in (capability, LEAST_CAPABILITY))
+    return InvalidRequest(
+        f"speed: fp8 needs a GPU of compute capability {needs} (RTX 40 series, L4, H100 or newer); "
+        f"{gpu} has {has}",
+        hint="Write --speed exact or --speed cached.",
+        field="speed",
+    )
 
 
 def wide_enough(inputs: int) -> bool:

@@ -24,6 +24,7 @@ Graph = Callable[..., Any]
 
 _SHAPES = 256
 """More shapes of one region than any network has; torch would go back to eager after eight."""
+_WORTH_TELLING_S = 1.0
 _at_work: ContextVar[Compilation | None] = ContextVar("compilation at work", default=None)
 
 
@@ -42,7 +43,7 @@ def region(function: Callable[P, R]) -> Callable[P, R]:
         compilation = _at_work.get()
         if compilation is None:
             return function(*args, **kwargs)
-        return compilation.run(function, *args, **kwargs)  # type: ignore[no-any-return]
+        return compilation.run(function, *args, **kwargs)
 
     return run
 
@@ -71,6 +72,16 @@ class Compilation:
         """Spent on that."""
         self.failure: str | None = None
         """Why nothing is compiled any more."""
+        self._told_s = 0.0
+
+    def told(self) -> str | None:
+        """What its user should know that this was not asked for yet: why it failed, what it took."""
+        if self.failure is not None:
+            return f"not compiled, so slower and otherwise the same: {self.failure}"
+        spent, self._told_s = self.seconds - self._told_s, self.seconds
+        if spent < _WORTH_TELLING_S:
+            return None
+        return f"the denoising's time has {spent:.0f} s of compiling in it, once for this size"
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -79,7 +90,7 @@ class Compilation:
 
         token = _at_work.set(self)
         try:
-            with torch._dynamo.config.patch(  # type: ignore[attr-defined]
+            with torch._dynamo.config.patch(
                 recompile_limit=_SHAPES, accumulated_recompile_limit=16 * _SHAPES
             ):
                 yield
@@ -113,12 +124,12 @@ class Compilation:
         return self._compiled[function]
 
     def _compile(self, graph: Any, inputs: list[Any]) -> Graph:
-        """torch's backend; a graph that it fails on runs as it is."""
+        """By torch's backend; a graph that it fails on runs as it is."""
         from torch._dynamo.backends.registry import lookup_backend
 
         self.graphs += 1
         try:
-            return lookup_backend(self._backend)(graph, inputs)  # type: ignore[no-any-return]
+            return lookup_backend(self._backend)(graph, inputs)
         except Exception as error:  # noqa: BLE001  # compilers fail in every way there is
             self._fail(error)
             return graph.forward  # type: ignore[no-any-return]

@@ -76,7 +76,9 @@ def test_what_is_not_finite_stays_so(value: float) -> None:
     x = drawn(2, 64).half()
     x[1, 3] = value
 
-    assert not bool(torch.isfinite(product_(x, rounded(Affine(drawn(32, 64), None), None), None)).all())
+    assert not bool(
+        torch.isfinite(product_(x, rounded(Affine(drawn(32, 64), None), None), None)).all()
+    )
 
 
 def test_nothing_comes_of_nothing() -> None:
