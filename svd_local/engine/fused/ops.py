@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from svd_local.engine.fused.attention import by_measurement
 from svd_local.engine.fused.fp8 import product_
 from svd_local.engine.fused.layout import as_images, from_images
 from svd_local.engine.fused.weights import Affine, Fp8Affine
@@ -22,7 +23,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention over (batch, heads, tokens, head size), any strides."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    return scaled_dot_product_attention(query, key, value)
+    with by_measurement(query):
+        return scaled_dot_product_attention(query, key, value)
 
 
 def linear(x: Tensor, affine: Affine) -> Tensor:
