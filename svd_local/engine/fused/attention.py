@@ -65,6 +65,11 @@ def learn(gpu: str, rows: Sequence[Mapping[str, Any]]) -> None:
     _rows_of.cache_clear()
 
 
+def is_known(gpu: str) -> bool:
+    """Whether anything was measured on a GPU of that name."""
+    return bool(_rows_of(gpu))
+
+
 def by_measurement(query: Tensor) -> AbstractContextManager[None]:
     """Within it torch prefers the backend that was the fastest for a query (b, heads, tokens, size)."""
     if query.device.type != "cuda":
