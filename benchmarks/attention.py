@@ -51,7 +51,8 @@ def measure(setting: Setting, also: list[int], for_s: float) -> Result:
 def row(shape: Attention, setting: Setting, for_s: float) -> Result:
     """A shape as the table has it, and every backend's milliseconds or refusal."""
     inputs = attention_inputs(shape, setting)
-    attend = partial(scaled_dot_product_attention, *inputs)
+    query, key, value = inputs
+    attend = partial(scaled_dot_product_attention, query, key, value)
     own = milliseconds(attend, setting.device, for_s=for_s)["median"]
     by_backend = attention_ms(shape, setting, inputs, for_s)
     taken = {name: ms for name, ms in by_backend.items() if isinstance(ms, float)}

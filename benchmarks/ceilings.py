@@ -206,7 +206,8 @@ def attention_ms(
         names = [name for name in BACKENDS if name != "math" or _scores(shape) <= MOST_SCORES]
     else:
         names = ["flash", "math"]
-    attend = partial(functional.scaled_dot_product_attention, *inputs)
+    query, key, value = inputs
+    attend = partial(functional.scaled_dot_product_attention, query, key, value)
     timed: dict[str, float | str] = {}
     for name in names:
         try:

@@ -92,7 +92,7 @@ def generate(
     allow_approximate: Annotated[
         bool, typer.Option("--allow-approximate", help="Out of memory may change pixels.")
     ] = False,
-    compile_: Annotated[
+    compile: Annotated[
         bool | None,
         typer.Option(
             "--compile/--no-compile",
@@ -139,7 +139,7 @@ def generate(
         "cache_depth": cache_depth,
         "vram_budget": vram_budget,
         "allow_approximate": allow_approximate,
-        "compile": compile_,
+        "compile": compile,
         "no_cache": no_cache,
         "no_remote": no_remote,
         "out": out,

@@ -92,8 +92,11 @@ class FusedRunner:
 
     def render(
         self, way: FusedWay, image: Image, sampling: Sampling, *, report: Report, check: Check
-    ) -> Generator[Pixels, None, tuple[Phases, int]]:
+    ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
         """One clip (see `streams`), and the bytes of live tensors at its peak.
+
+        On the CPU they are counted operation by operation, which leaves nothing to compile: a compiled
+        clip's peak is then not known.
 
         Raises:
             Exception: what `fused.render.render` raises.
@@ -106,6 +109,9 @@ class FusedRunner:
 
             phases = yield from work
             return phases, int(torch.cuda.max_memory_allocated(self._device))
+        if way.compiled and self.compilation.failure is None:
+            phases = yield from work
+            return phases, None
         phases, peak = yield from counted(work, self._device)
         return phases, self._weight_bytes() + peak
 

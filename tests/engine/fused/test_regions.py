@@ -13,6 +13,7 @@ import torch
 
 from svd_local.engine.fused import regions
 from svd_local.engine.fused.compiled_cache import keep_compiled
+from svd_local.engine.fused.counting import peak_bytes
 from svd_local.engine.fused.regions import Compilation, region
 from svd_local.engine.fused.unet import ClipConstants, FusedUNet
 
@@ -115,6 +116,19 @@ def test_outside_of_a_compilation_a_region_is_its_function() -> None:
     note()
     assert seen == [False]
     assert regions._at_work.get() is None
+
+
+def test_under_a_count_of_operations_nothing_is_compiled() -> None:
+    @region
+    def add_(x: torch.Tensor) -> None:
+        x.add_(1)
+
+    compilation, x = Compilation("none such"), torch.zeros(3)
+    with compilation.at_work():
+        assert peak_bytes(lambda: add_(x), "cpu") == 0
+
+    assert x.tolist() == [1, 1, 1]
+    assert (compilation.graphs, compilation.failure) == (0, None)
 
 
 def test_what_compiling_took_is_told_once() -> None:
