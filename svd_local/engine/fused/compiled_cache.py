@@ -20,8 +20,11 @@ def keep_compiled(device: str) -> Path | None:
     Returns:
         The folder; None where it cannot be made: torch then takes one that may not outlive a restart.
     """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
     given = os.environ.get(_VARIABLE)
-    if given:
+    # Torch itself sets the variable to its default, as soon as anybody asks it for its folder.
+    if given and given != default_cache_dir():
         return Path(given)
     folder = _caches() / "svd_local" / "compiled" / _name(device)
     try:

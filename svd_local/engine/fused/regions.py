@@ -99,11 +99,11 @@ class Compilation:
 
     def run(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """``function`` of its arguments, compiled for their shapes where that can be done."""
+        import torch
         from torch._dynamo.exc import TorchDynamoException
-        from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
         # Whoever looks at every operation would not see those of compiled code.
-        if self.failure is not None or _len_torch_dispatch_stack():
+        if self.failure is not None or torch._C._len_torch_dispatch_stack():
             return function(*args, **kwargs)
 
         graphs, began = self.graphs, time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from svd_local.engine.fused import regions
 from svd_local.engine.fused.compiled_cache import keep_compiled
@@ -144,7 +145,9 @@ def test_what_compiling_took_is_told_once() -> None:
 def test_compiled_code_is_kept_in_the_users_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    theirs = cache_dir()  # which sets the variable
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == theirs
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = keep_compiled("cpu")
 
