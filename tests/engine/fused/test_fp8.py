@@ -13,7 +13,7 @@ from torch.nn import functional
 from svd_local.engine.fused import fp8
 from svd_local.engine.fused.fp8 import product_, rounded
 from svd_local.engine.fused.unet import FusedUNet
-from svd_local.engine.fused.weights import Affine, Norm, tensors
+from svd_local.engine.fused.weights import Affine, Norm, map_tensors, tensors
 
 FP8 = torch.float8_e4m3fn
 
@@ -113,3 +113,19 @@ def test_only_wide_layers_of_the_blocks_are_rounded(
         given = (case.sample, case.timestep, case.context, case.time_ids)
         exact, near = fused.forward(*given), eight.forward(*given)
     assert 1e-4 < float((near - exact).norm() / exact.norm()) < 0.15
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_gpus_product_is_the_one_that_is_emulated(dtype: torch.dtype) -> None:
+    if torch.cuda.get_device_capability() < fp8.LEAST_CAPABILITY:
+        pytest.skip("needs a GPU that multiplies in 8 bits")
+    layer = rounded(Affine(drawn(1280, 640, dtype=dtype) / 25, drawn(1280, dtype=dtype)), None)
+    x = drawn(3, 50, 640, dtype=dtype)
+    emulated = product_(x.clone(), layer, layer.bias)
+    found = product_(x.cuda(), map_tensors(layer, torch.Tensor.cuda), layer.bias.cuda())
+
+    assert found.shape == emulated.shape
+    apart = (found.cpu().double() - emulated.double()).norm() / emulated.double().norm()
+    assert float(apart) < 5e-3

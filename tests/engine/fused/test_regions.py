@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-from svd_local.engine.fused import regions
+from svd_local.engine.fused import fp8, regions
 from svd_local.engine.fused.compiled_cache import keep_compiled
 from svd_local.engine.fused.counting import peak_bytes
 from svd_local.engine.fused.regions import Compilation, region
 from svd_local.engine.fused.unet import ClipConstants, FusedUNet
+from svd_local.engine.fused.weights import map_tensors
 
 
 @pytest.fixture
@@ -78,6 +79,29 @@ def test_by_torchs_own_compiler_it_is_the_same_to_rounding(
     assert compilation.failure is None
     assert max(far for far, _ in found) < 1e-5
     assert any(tmp_path.iterdir())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("in_fp8", [False, True])
+def test_on_a_gpu_it_is_the_same_to_rounding(
+    stepped: Any, in_fp8: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_fp8 and torch.cuda.get_device_capability() < fp8.LEAST_CAPABILITY:
+        pytest.skip("needs a GPU that multiplies in 8 bits")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 32)
+
+    def moved(tree: Any) -> Any:
+        return map_tensors(tree, lambda w: w.cuda().half() if w.is_floating_point() else w.cuda())
+
+    unet, clip, latents = stepped
+    unet = FusedUNet(moved(unet.weights), unet.conditioning)
+    compilation = Compilation()
+    found = compare((unet.in_fp8() if in_fp8 else unet, moved(clip), moved(latents)), compilation)
+
+    assert compilation.failure is None
+    assert max(far for far, _ in found) < (5e-2 if in_fp8 else 5e-3)
 
 
 @pytest.mark.parametrize("backend", ["none such", "raising"])
