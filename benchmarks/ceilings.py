@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -188,19 +187,7 @@ def _channels_last(setting: Setting, items: int, channels: int, height: int, wid
 
 def _time_attention(shape: Attention, setting: Setting, for_s: float) -> Result:
     """The fastest backend's time, and every backend's time or refusal."""
-    if setting.device.startswith("cuda"):
-        names = [name for name in BACKENDS if name != "math" or _scores(shape) <= MOST_SCORES]
-    else:
-        names = ["flash", "math"]
-    query, key, value = attention_inputs(shape, setting)
-    attend = partial(functional.scaled_dot_product_attention, query, key, value)
-    timed: dict[str, Any] = {}
-    for name in names:
-        try:
-            with sdpa_kernel(BACKENDS[name]):
-                timed[name] = _median(attend, setting.device, for_s)
-        except RuntimeError as error:
-            timed[name] = _first_line(error)
+    timed = attention_ms(shape, setting, attention_inputs(shape, setting), for_s)
     taken = {name: ms for name, ms in timed.items() if isinstance(ms, float)}
     best = min(taken, key=lambda name: taken[name]) if taken else None
     ms = taken[best] if best else None
@@ -210,6 +197,26 @@ def _time_attention(shape: Attention, setting: Setting, for_s: float) -> Result:
         "fastest": best,
         "backends_ms": timed,
     }
+
+
+def attention_ms(
+    shape: Attention, setting: Setting, inputs: list[Tensor], for_s: float
+) -> dict[str, float | str]:
+    """Of every backend that the device may have, its time, or why it refuses."""
+    if setting.device.startswith("cuda"):
+        names = [name for name in BACKENDS if name != "math" or _scores(shape) <= MOST_SCORES]
+    else:
+        names = ["flash", "math"]
+    query, key, value = inputs
+    attend = partial(functional.scaled_dot_product_attention, query, key, value)
+    timed: dict[str, float | str] = {}
+    for name in names:
+        try:
+            with sdpa_kernel(BACKENDS[name]):
+                timed[name] = _median(attend, setting.device, for_s)
+        except RuntimeError as error:
+            timed[name] = _first_line(error)
+    return timed
 
 
 def _scores(shape: Attention) -> int:

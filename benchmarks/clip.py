@@ -1,7 +1,7 @@
 """Seconds and gigabytes of one clip, from a picture on disk to an MP4 on disk, by phase.
 
-    python -m benchmarks.clip [--device cpu|cuda] [--checkpoint NAME] [--engine reference|compiled|fused|fused-compiled]
-                              [--frames N] [--steps N] [--schedule karras|align-your-steps] [--runs N] [--json FILE]
+    python -m benchmarks.clip [--device cpu|cuda] [--checkpoint NAME] [--engine reference|compiled|fused|fused-compiled|...]
+                              [--speed exact|cached|fp8|fp8+cached] [--attention RESULT] [--frames N] [--steps N] [--schedule karras|align-your-steps] [--runs N] [--json FILE]
 
 Loads once, makes one clip to warm up (few steps where the schedule allows), then measures ``--runs``
 whole clips. ``to_first_step_s`` is what passed before the first of them began to denoise, imports apart:
@@ -9,13 +9,16 @@ loading, folding, encoding; with ``--from-disk`` that reads files. ``gpu_s`` is 
 ``seconds_per_clip`` has the picture's reading and the video's encoding beside. As in ``svd-local``, a
 thread encodes the frames while the next ones are decoded: the phase ``encode_video`` is what was left of
 it after the last frame. Milliseconds per step
-are taken with events of the GPU, so nothing waits for them. ``peak_bytes`` is, on CUDA, the most that
+are taken with events of the GPU, so nothing waits for them. ``compile`` says what was compiled in parts, in
+how many seconds, all of them in the warm-up; the cache on disk makes the second process quicker. ``peak_bytes`` is, on CUDA, the most that
 torch's allocator had handed out within one clip (statistics reset before each), weights included; on
 the CPU the most bytes of living tensors in a run of its own, weights not included.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,16 +29,36 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps
 
-from benchmarks.common import Result, arguments_for, finish, spread, synchronise
+from benchmarks.common import (
+    Result,
+    arguments_for,
+    finish,
+    fp8_inputs,
+    fp8_option,
+    gpu_name,
+    spread,
+    synchronise,
+)
 from benchmarks.engines import BACKENDS, ENGINES, Render, ready
 from benchmarks.setting import Setting, picture
+from svd_local.engine.fused.attention import is_known, learn
 from svd_local.engine.fused.counting import peak_bytes
+from svd_local.engine.fused.regions import Compilation
 from svd_local.engine.streams import drained, passed_on
-from svd_local.engine.values import Pixels, Sampling, Schedule, ignore_check, ignore_report
+from svd_local.engine.values import (
+    Caching,
+    Pixels,
+    Sampling,
+    Schedule,
+    ignore_check,
+    ignore_report,
+)
 from svd_local.media.beside import Beside, Check
 from svd_local.media.encode import Encoded, encode_video, encoder_settings
 
-SPEEDS = ("exact",)
+SPEEDS = ("exact", "cached", "fp8", "fp8+cached")
+CACHING = Caching(interval=3, depth=1)
+"""As ``--speed cached`` has it by default."""
 WARM_UP_STEPS = 2
 
 
@@ -48,7 +71,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="25, or the ten of align-your-steps")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--compile-backend", choices=BACKENDS, default="inductor")
+    parser.add_argument("--attention", type=Path, help="a result of benchmarks.attention to go by")
+    fp8_option(parser)
     arguments = parser.parse_args()
+    fp8_inputs(arguments)
+    if arguments.attention is not None:
+        learn_attention(arguments.attention)
     steps = arguments.steps or (25 if arguments.schedule == "karras" else 10)
     result = measure(
         Setting.of(arguments),
@@ -57,8 +85,15 @@ def main() -> None:
         schedule=arguments.schedule,
         runs=arguments.runs,
         backend=arguments.compile_backend,
+        speed=arguments.speed,
     )
     finish(result, arguments.json)
+
+
+def learn_attention(path: Path) -> None:
+    """Go by what `benchmarks.attention` measured on this GPU, as if it were in the package."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    learn(result["gpu"] or "", result["rows"])
 
 
 def measure(
@@ -69,22 +104,30 @@ def measure(
     schedule: Schedule = "karras",
     runs: int,
     backend: str = "inductor",
+    speed: str = "exact",
 ) -> Result:
     """``runs`` clips after one that warms up."""
-    loaded = ready(engine, setting, backend)
-    sampling = setting.sampling(steps, schedule)
+    loaded = ready(engine, setting, backend, fp8=speed.startswith("fp8"))
+
+    def sampling_of(count: int) -> Sampling:
+        made = setting.sampling(count, schedule)
+        return dataclasses.replace(made, caching=CACHING) if speed.endswith("cached") else made
+
+    sampling = sampling_of(steps)
     few = min(steps, WARM_UP_STEPS) if schedule == "karras" else steps
     with tempfile.TemporaryDirectory(prefix="svd-local-clip-") as folder:
         source = Path(folder) / "picture.png"
         picture(setting.width * 5 // 4, setting.height * 4 // 3).save(source)
-        first = one_clip(loaded.render, setting, setting.sampling(few, schedule), source)
+        first = one_clip(loaded.render, setting, sampling_of(few), source)
         measured = [one_clip(loaded.render, setting, sampling, source) for _ in range(runs)]
     phases = {name: spread([run.phases[name] for run in measured]) for name in measured[0].phases}
     return {
         **setting.describe("clip"),
         "engine": engine,
-        "compile_backend": backend if "compiled" in engine else None,
-        "speed": "exact",
+        "compile_backend": backend if compiles(engine) else None,
+        "compile": None if loaded.compilation is None else told(loaded.compilation),
+        "attention": "measured" if is_known(str(gpu_name(setting.device))) else "torch's choice",
+        "speed": speed,
         "schedule": schedule,
         "steps": steps,
         "seconds_per_clip": spread([run.seconds for run in measured]),
@@ -97,6 +140,20 @@ def measure(
         "phases": phases,
         "step_ms": spread([ms for run in measured for ms in run.steps_ms], 3),
         **_memory(loaded.render, engine, setting, few, schedule, measured),
+    }
+
+
+def compiles(engine: str) -> bool:
+    """Whether any of it is compiled."""
+    return "compiled" in engine or engine == "fused-one-graph"
+
+
+def told(compilation: Compilation) -> Result:
+    """What compiling came to."""
+    return {
+        "graphs": compilation.graphs,
+        "seconds": round(compilation.seconds, 3),
+        "failure": compilation.failure,
     }
 
 
@@ -207,7 +264,7 @@ def _memory(
             "reserved_bytes": max(run.reserved_bytes or 0 for run in runs),
             "peak_is": "torch's allocator, weights included",
         }
-    if "compiled" in engine:  # what is counted are torch's operations, and these are others
+    if compiles(engine):  # what is counted are torch's operations, and these are others
         return {"peak_bytes": None, "peak_is": None}
     image, sampling = picture(setting.width, setting.height), setting.sampling(steps, schedule)
     return {

@@ -153,3 +153,20 @@ def arguments_for(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, help="file to write the result to")
     return parser
+
+
+def fp8_option(parser: argparse.ArgumentParser) -> None:
+    """The option of what measures layers in 8 bits."""
+    parser.add_argument(
+        "--fp8-inputs",
+        type=int,
+        help="inputs from which on a layer is in 8 bits; to rehearse on a tiny network",
+    )
+
+
+def fp8_inputs(arguments: argparse.Namespace) -> None:
+    """Set the process up for that option."""
+    if arguments.fp8_inputs is not None:
+        from svd_local.engine.fused import fp8
+
+        fp8.LEAST_INPUTS = arguments.fp8_inputs

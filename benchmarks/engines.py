@@ -17,8 +17,10 @@ from benchmarks.common import synchronise
 from benchmarks.setting import Setting
 from svd_local.engine import reference
 from svd_local.engine.fused import render as fused_render
+from svd_local.engine.fused.compiled_cache import keep_compiled
 from svd_local.engine.fused.deep_cache import DeepCache
 from svd_local.engine.fused.kernels.choice import using
+from svd_local.engine.fused.regions import Compilation
 from svd_local.engine.fused.render import Fused
 from svd_local.engine.fused.unet import ClipConstants, FusedUNet
 from svd_local.engine.loading import load
@@ -27,7 +29,12 @@ from svd_local.engine.quiet import no_chatter
 from svd_local.engine.streams import within
 from svd_local.engine.values import Phases, Pixels, Report, Sampling
 
-ENGINES = ("reference", "compiled", "fused", "fused-compiled")
+ENGINES = (
+    *("reference", "compiled", "fused", "fused-compiled", "fused-compiled-decoder"),
+    "fused-one-graph",
+)
+"""``fused-compiled`` compiles a step's parts as ``--compile`` does, ``fused-compiled-decoder`` those of the
+decode too, ``fused-one-graph`` a step as a whole."""
 BACKENDS = ("inductor", "aot_eager", "eager")
 """What torch.compile may be given; all but the first only try whether it takes the graph."""
 
@@ -42,21 +49,31 @@ class Ready:
 
     render: Render
     load_s: float
+    compilation: Compilation | None = None
 
 
-def ready(name: str, setting: Setting, backend: str = "inductor") -> Ready:
-    """Load, place and, where the engine folds, fold. What was folded is not kept twice."""
+def ready(name: str, setting: Setting, backend: str = "inductor", *, fp8: bool = False) -> Ready:
+    """Load, place and, where the engine folds, fold. What was folded is not kept twice.
+
+    Raises:
+        ValueError: the reference has no layers in 8 bits.
+    """
+    if fp8 and "fused" not in name:
+        raise ValueError(f"the {name} engine has no layers in 8 bits")
     started = time.perf_counter()
     with no_chatter():
         pipeline = load(setting.checkpoint, setting.device, setting.precision)
         place(pipeline, "resident", setting.device)
+    compilation = Compilation(backend) if name.startswith("fused-compiled") else None
+    if "compiled" in name or name == "fused-one-graph":
+        keep_compiled(setting.device)
     render = (
-        _fused(pipeline, name, backend, setting)
+        _fused(pipeline, name, backend, setting, compilation, fp8=fp8)
         if "fused" in name
         else _plain(pipeline, name, backend)
     )
     synchronise(setting.device)
-    return Ready(render, time.perf_counter() - started)
+    return Ready(render, time.perf_counter() - started, compilation)
 
 
 def _plain(pipeline: StableVideoDiffusionPipeline, name: str, backend: str) -> Render:
@@ -70,12 +87,23 @@ def _plain(pipeline: StableVideoDiffusionPipeline, name: str, backend: str) -> R
 
 
 def _fused(
-    pipeline: StableVideoDiffusionPipeline, name: str, backend: str, setting: Setting
+    pipeline: StableVideoDiffusionPipeline,
+    name: str,
+    backend: str,
+    setting: Setting,
+    compilation: Compilation | None,
+    *,
+    fp8: bool,
 ) -> Render:
     fused = Fused.from_pipeline(pipeline)
     release_folded(pipeline)
-    if name == "fused-compiled":
-        fused = dataclasses.replace(fused, unet=CompiledUNet.of(fused.unet, backend))
+    unet, decoder = fused.unet.in_fp8() if fp8 else fused.unet, fused.decoder
+    unet = dataclasses.replace(unet, compilation=compilation)
+    if name == "fused-compiled-decoder":
+        decoder = dataclasses.replace(decoder, compilation=compilation)
+    if name == "fused-one-graph":
+        unet = CompiledUNet.of(unet, backend)
+    fused = Fused(unet, decoder)
 
     def render(image: Image, sampling: Sampling, report: Report) -> Frames:
         work = fused_render.render(pipeline, fused, image, sampling, report=report)

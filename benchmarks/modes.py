@@ -3,7 +3,8 @@
     python -m benchmarks.modes [--device cpu|cuda] [--checkpoint NAME] [--steps 25] [--runs 3] [--json FILE]
 
 The same picture and seed in every mode of the fused engine: exact; the ten-step schedule (``--quality
-fast``); deep features cached (``--speed cached``) at several intervals and depths; distilled (``--speed
+fast``); deep features cached (``--speed cached``) at several intervals and depths; wide linear layers in 8
+bits (``--speed fp8``), which the CPU only emulates, and both (``--speed fp8+cached``); distilled (``--speed
 distilled``), where one for this checkpoint is installed, and else the checkpoint's own UNet under the
 distilled schedule, of which only the time means anything. Seconds are those of a clip from the picture's
 encoding to its last frame, in turns, after a clip that warms up. The distance from the exact clip is
@@ -23,7 +24,16 @@ import torch
 from diffusers import StableVideoDiffusionPipeline
 from torch import Tensor
 
-from benchmarks.common import Result, arguments_for, finish, spread, synchronise
+from benchmarks.ceilings import has_fp8
+from benchmarks.common import (
+    Result,
+    arguments_for,
+    finish,
+    fp8_inputs,
+    fp8_option,
+    spread,
+    synchronise,
+)
 from benchmarks.engines import release_folded
 from benchmarks.setting import Setting, models_folder, picture
 from svd_local.engine.checkpoint import Checkpoint
@@ -55,7 +65,9 @@ def main() -> None:
     parser = arguments_for(__doc__)
     parser.add_argument("--steps", type=int, default=25, help="of the exact and the cached clips")
     parser.add_argument("--runs", type=int, default=3)
+    fp8_option(parser)
     arguments = parser.parse_args()
+    fp8_inputs(arguments)
     result = measure(Setting.of(arguments), steps=arguments.steps, runs=arguments.runs)
     finish(result, arguments.json)
 
@@ -68,6 +80,11 @@ class Mode:
     speed: str
     sampling: Sampling
     note: str = ""
+
+    @property
+    def fp8(self) -> bool:
+        """Whether its layers are in 8 bits."""
+        return self.speed.startswith("fp8")
 
 
 @dataclass
@@ -117,6 +134,11 @@ def modes(setting: Setting, steps: int) -> Iterator[Mode]:
     for interval, depth in CACHES:
         cached = dataclasses.replace(exact, caching=Caching(interval, depth))
         yield Mode(f"cached {interval}, {depth}", "cached", cached)
+    if setting.device == "cpu" or has_fp8(setting):
+        note = "emulated: the time means nothing" if setting.device == "cpu" else ""
+        both = dataclasses.replace(exact, caching=Caching(*CACHES[1]))
+        yield Mode("fp8", "fp8", exact, note)
+        yield Mode("fp8+cached", "fp8+cached", both, note)
 
 
 def distilled(setting: Setting) -> tuple[Mode, Checkpoint | None]:
@@ -163,12 +185,14 @@ def _run(
     decoder = fused.decoder
     assert isinstance(decoder, NotingDecoder)
     image = picture(setting.width, setting.height)
+    eight = dataclasses.replace(fused, unet=fused.unet.in_fp8())
     whole(fused_render.render(pipeline, fused, image, chosen[0].sampling))
     for _ in range(runs):
         for mode in chosen:
             synchronise(setting.device)
             began = time.perf_counter()
-            rendered = whole(fused_render.render(pipeline, fused, image, mode.sampling))
+            networks = eight if mode.fp8 else fused
+            rendered = whole(fused_render.render(pipeline, networks, image, mode.sampling))
             synchronise(setting.device)
             told = made.setdefault(mode.name, Made())
             told.seconds.append(time.perf_counter() - began)

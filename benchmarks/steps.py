@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+PLAIN = ("reference", "fused")
+"""Engines that compile nothing."""
+
 
 @dataclass(frozen=True)
 class Step:
-    """One measurement: a module, its options, and the seconds it usually and at most takes."""
+    """One measurement: a module, its options, and the seconds it usually and at most takes.
+
+    ``given`` names an earlier one whose result it goes by; it is handed over as an option of that name.
+    """
 
     name: str
     module: str
     options: tuple[str, ...]
     usual_s: int
     limit_s: int
+    given: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,12 @@ def scale_for(device: str, checkpoint: str | None) -> Scale:
             "clip": ("--steps", "2", "--runs", "1"),
             "compiled": ("--compile-backend", "eager"),
             "ceilings": ("--for-s", "0.001"),
+            "attention": ("--for-s", "0.001"),
+            "fp8": ("--fp8-inputs", "64"),
             "correctness": ("--steps", "1"),
             "memory": ("--steps", "1", "--caps", "0.1"),
             "ablation": ("--pairs", "1", "--rounds", "0"),
-            "modes": ("--steps", "2", "--runs", "1"),
+            "modes": ("--steps", "2", "--runs", "1", "--fp8-inputs", "64"),
             "twins": ("--for-s", "0"),
         },
         0.1,
@@ -73,13 +82,21 @@ def steps(scale: Scale) -> Iterator[Step]:
     """All of them, the most important first."""
     long, short = (f"{frames}f" for frames in scale.frames)
 
-    def clip(engine: str, which: int, usual_s: int, *more: str, suffix: str = "") -> Step:
-        compiled = scale.options.get("compiled", ()) if "compiled" in engine else ()
+    def clip(
+        engine: str,
+        which: int,
+        usual_s: int,
+        *more: str,
+        suffix: str = "",
+        given: str | None = None,
+    ) -> Step:
+        compiled = scale.options.get("compiled", ()) if engine not in PLAIN else ()
+        more += scale.options.get("fp8", ()) if any("fp8" in one for one in more) else ()
         fixed = () if "--schedule" in more else scale.options.get("clip", ())
         runs = ("--runs", "1") if "--schedule" in more and scale.device == "cpu" else ()
         name = f"clip_{engine}_{(long, short)[which]}{suffix}"
         options = (*scale.common(which), "--engine", engine, *compiled, *fixed, *runs, *more)
-        return Step(name, "clip", options, usual_s, 5 * usual_s)
+        return Step(name, "clip", options, usual_s, 5 * usual_s, given)
 
     def other(module: str, name: str, which: int, usual_s: int, *more: str) -> Step:
         options = (*scale.common(which), *scale.options.get(module, ()), *more)
@@ -91,6 +108,8 @@ def steps(scale: Scale) -> Iterator[Step]:
         return other("memory", name, 0, usual_s, "--engine", engine, *caps_there)
 
     yield other("ceilings", "ceilings", 0, 60)
+    also = ("--also-frames", str(scale.frames[1]))
+    yield other("attention", "attention", 0, 45, *also)
     yield other("correctness", f"correctness_{long}", 0, 60)
     yield other("correctness", f"correctness_{short}", 1, 45)
     yield clip("reference", 0, 75)
@@ -109,12 +128,19 @@ def steps(scale: Scale) -> Iterator[Step]:
         120,
         360,
     )
-    yield clip("fused-compiled", 0, 120)
+    yield clip("fused", 0, 60, suffix="_attention", given="attention")
+    yield clip("fused", 0, 60, "--speed", "fp8", suffix="_fp8")
+    yield clip("fused-compiled", 0, 90, given="attention")
+    yield clip("fused-compiled", 0, 60, suffix="_warm", given="attention")
+    yield clip("fused-compiled", 0, 75, "--speed", "fp8", suffix="_fp8", given="attention")
+    yield clip("fused", 0, 45, "--speed", "fp8+cached", suffix="_fp8-cached")
     yield clip("compiled", 0, 120)
-    yield clip("fused-compiled", 1, 90)
     yield memory("fused", "8,4", 110)
     yield other("modes", f"modes_{long}", 0, 180)
     yield clip("fused", 0, 45, "--schedule", "align-your-steps", suffix="_ten-steps")
     yield clip("fused", 0, 75, "--from-disk", suffix="_from-disk")
     yield memory("fused", "24,16,12,6", 170)
     yield memory("reference", "24,16,12", 140)
+    yield clip("fused-compiled", 1, 90, given="attention")
+    yield clip("fused-compiled-decoder", 0, 100, given="attention")
+    yield clip("fused-one-graph", 0, 150, given="attention")

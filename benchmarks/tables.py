@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import FOLDER, PLOTS, draw_all
+from benchmarks.plots import FOLDER, PLOTS, draw_all, label
 
 ROOT = Path(__file__).resolve().parent
 README = ROOT / "README.md"
@@ -68,7 +68,10 @@ def rewritten(text: str, results: Sequence[Result]) -> str:
 
 def clip(results: Sequence[Result]) -> str:
     """Seconds and gigabytes of whole clips."""
-    head = "frames | engine | steps | seconds a clip | of it the engine | ms a step | decode | peak GiB | on"
+    head = (
+        "frames | engine | steps | seconds a clip | of it the engine | ms a step | decode | peak GiB "
+        "| compiling before the first | on"
+    )
     ordered = sorted(results, key=lambda r: (-r["frames"], r["gpu_s"]))
     return grid(
         head,
@@ -82,11 +85,31 @@ def clip(results: Sequence[Result]) -> str:
                 _spread(result["step_ms"], 1),
                 f"{result['phases']['decode']['median']:.2f}",
                 _gib(result["peak_bytes"]),
+                _compiling(result.get("compile")),
                 _where(result),
             )
             for result in ordered
         ),
     )
+
+
+def attention(results: Sequence[Result]) -> str:
+    """Every backend's milliseconds for each of the engine's shapes."""
+    parts = []
+    for result in results:
+        names = list(dict.fromkeys(name for row in result["rows"] for name in row["ms"]))
+        names = [name for name in names if name != "preferred"]
+        rows = [
+            (
+                f"({row['batch']}, {row['heads']}, {row['tokens']}, {row['size']})",
+                *(_milliseconds(row["ms"].get(name)) for name in names),
+                row["backend"],
+            )
+            for row in result["rows"]
+        ]
+        head = " | ".join(("shape", *(f"{name} ms" for name in names), "taken"))
+        parts.append(f"{_where(result)}:\n\n{grid(head, rows)}")
+    return "\n\n".join(parts)
 
 
 def correctness(results: Sequence[Result]) -> str:
@@ -306,6 +329,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "clip": clip,
     "correctness": correctness,
     "ceilings": ceilings,
+    "attention": attention,
     "kernels": kernels,
     "twins": twins,
     "memory": memory,
@@ -330,7 +354,15 @@ def _where(result: Result) -> str:
 
 
 def _engine(result: Result) -> str:
-    return f"{result['engine']}, from disk" if _read(result) else str(result["engine"])
+    return f"{label(result)}, from disk" if _read(result) else label(result)
+
+
+def _compiling(found: Result | None) -> str:
+    if found is None:
+        return ""
+    if found["failure"] is not None:
+        return "failed"
+    return f"{found['seconds']:.1f} s, {found['graphs']} parts"
 
 
 def _read(result: Result) -> bool:

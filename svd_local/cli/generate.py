@@ -77,7 +77,8 @@ def generate(
         _Text, _option("--quality", "fast takes the ten-step schedule.", "fast|standard|high")
     ] = None,
     speed: Annotated[
-        _Text, _option("--speed", "exact, or an approximation.", "exact|cached|fp8|distilled")
+        _Text,
+        _option("--speed", "exact, or an approximation.", "exact|cached|fp8|fp8+cached|distilled"),
     ] = None,
     cache_interval: Annotated[
         _Text, _option("--cache-interval", "cached: each how manieth step is whole.", "N")
@@ -91,6 +92,14 @@ def generate(
     allow_approximate: Annotated[
         bool, typer.Option("--allow-approximate", help="Out of memory may change pixels.")
     ] = False,
+    compile: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the steps: a slower first clip, faster ones after it.",
+            show_default=False,
+        ),
+    ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Make it anew.")] = False,
     no_remote: Annotated[
         bool, typer.Option("--no-remote", help="Nothing may leave this machine.")
@@ -130,6 +139,7 @@ def generate(
         "cache_depth": cache_depth,
         "vram_budget": vram_budget,
         "allow_approximate": allow_approximate,
+        "compile": compile,
         "no_cache": no_cache,
         "no_remote": no_remote,
         "out": out,

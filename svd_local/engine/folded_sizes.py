@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from svd_local.engine.blueprint import Blueprint, UNetShape, VaeShape
+from svd_local.engine.blueprint import Blueprint, Layer, UNetShape, VaeShape
+from svd_local.engine.fused.fp8 import wide_enough
 
 _QUARTERS = 16
 """Weights in the four 2x2 kernels that a 3x3 kernel over enlarged maps folds into."""
+_SPATIAL, _TEMPORAL = (16, 4), (28, 8)
+"""Of a transformer's blocks, in squares of the width: linear layers, and those of them with fourfold
+inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +35,50 @@ class FoldedSizes:
     """About what one layer of the image encoder weighs."""
 
 
-def folded_sizes(blueprint: Blueprint, itemsize: int) -> FoldedSizes:
-    """Bytes of every part, ``itemsize`` to an element."""
+def folded_sizes(blueprint: Blueprint, itemsize: int, *, fp8: bool = False) -> FoldedSizes:
+    """Bytes of every part, ``itemsize`` to an element, but one where ``fp8`` has it so."""
     sizes = blueprint.sizes
     conditioning, dropped = _conditioning(blueprint.unet)
     decoder, quarters = _decoder(blueprint.vae)
     unet = sizes.unet_parameters - conditioning - dropped
     unet += sum(_QUARTERS * width**2 for width in blueprint.unet.widths[1:])
+    saved = 0
+    if fp8:
+        for layer in blueprint.unet.all_layers():
+            blocks = _in_fp8(layer, _SPATIAL) + _in_fp8(layer, _TEMPORAL)
+            saved += layer.depth * blocks * (itemsize - 1)
     return FoldedSizes(
-        unet=unet * itemsize,
+        unet=unet * itemsize - saved,
         conditioning=conditioning * itemsize,
         decoder=(decoder + quarters) * itemsize,
         encoder=max(0, sizes.vae_parameters - decoder) * itemsize,
         image_encoder=sizes.image_encoder_parameters * itemsize,
-        unet_largest=max(_parts(blueprint.unet)) * itemsize,
+        unet_largest=max(_parts(blueprint.unet, itemsize, fp8=fp8)),
         unet_ends=_ends(blueprint.unet) * itemsize,
         image_encoder_layer=sizes.image_encoder_layer * itemsize,
     )
 
 
-def _parts(unet: UNetShape) -> Iterator[int]:
-    """Parameters of each kind of part, wherever it is largest; vectors aside, where there are matrices."""
+def _in_fp8(layer: Layer, block: tuple[int, int]) -> int:
+    """Parameters of a block that take a byte each where layers are in 8 bits."""
+    linear, fourfold = block
+    if wide_enough(layer.out):
+        return linear * layer.out**2
+    return fourfold * layer.out**2 if wide_enough(4 * layer.out) else 0
+
+
+def _parts(unet: UNetShape, itemsize: int, *, fp8: bool) -> Iterator[int]:
+    """Bytes of each kind of part, wherever it is largest; vectors aside, where there are matrices."""
     for layer in unet.all_layers():
         channels, width = layer.channels + layer.skip, layer.out
-        yield 9 * width * (channels + width) + (channels * width if channels != width else 0)
-        yield 6 * width * width
+        spatial = 9 * width * (channels + width) + (channels * width if channels != width else 0)
+        yield spatial * itemsize
+        yield 6 * width * width * itemsize
         if layer.depth:
-            yield 28 * width * width
+            saved = _in_fp8(layer, _TEMPORAL) * (itemsize - 1) if fp8 else 0
+            yield _TEMPORAL[0] * width * width * itemsize - saved
     for width in unet.widths[1:]:
-        yield (9 + _QUARTERS) * width * width
+        yield (9 + _QUARTERS) * width * width * itemsize
 
 
 def _ends(unet: UNetShape) -> int:

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 from svd_local.engine.blueprint import Blueprint, Layer, UNetShape
+from svd_local.engine.fused.fp8 import wide_enough
 from svd_local.engine.fused.kernels.choice import MOST_FRAMES, NONE, Kernels
 from svd_local.engine.ledger import WHOLE, Ledger, joined_spatial, pieces_of, temporal
 from svd_local.engine.values import Sampling
 
 
+def _beside(ledger: Ledger, inputs: int) -> float:
+    """What a layer's input takes once more where it is in 8 bits, in elements for each of its own."""
+    return ledger.byte if ledger.fp8 and wide_enough(inputs) else 0
+
+
 def _geglu(ledger: Ledger, tokens: float, width: int) -> float:
     """GEGLU of tokens that were normed for it, and still are there: leaves four times as much."""
-    if ledger.kernels.has("geglu-product", width):
+    if ledger.kernels.has("geglu-product", width) and not _beside(ledger, width):
         ledger.touch(5 * tokens)
     else:
         ledger.touch(13 * tokens)
@@ -23,14 +29,21 @@ def _geglu(ledger: Ledger, tokens: float, width: int) -> float:
 def _feed_forward(ledger: Ledger, tokens: float, width: int) -> None:
     """GEGLU of tokens that were normed for it, projected back: leaves nothing."""
     hidden = _geglu(ledger, tokens, width)
-    ledger.touch(tokens + hidden + tokens)
+    ledger.touch(tokens + (1 + _beside(ledger, 4 * width)) * hidden + tokens)
 
 
 def _transformer(
-    ledger: Ledger, batch: int, frames: int, places: int, pixels: float, layer: Layer, limit: int
+    ledger: Ledger,
+    batch: int,
+    frames: int,
+    places: int,
+    pixels: float,
+    layer: Layer,
+    limit: int,
 ) -> None:
     """All pairs of blocks, in passes over frames and positions."""
     width = layer.out
+    eighth = _beside(ledger, width)
     whole = pixels * width
     step, by_frame = pieces_of(frames, places * width, limit)
     _, by_place = pieces_of(places, frames * width, limit)
@@ -45,7 +58,8 @@ def _transformer(
         ledger.touch(tokens)
         ledger.drop(tokens)
     # Spatial: query, key and value, the mixed values, their product and the norm.
-    ledger.touch(6 * tokens if ledger.kernels.has("add-layer-norm", width) else 5 * tokens)
+    most = 6 if ledger.kernels.has("add-layer-norm", width) else 5
+    ledger.touch((most + eighth) * tokens)
     _feed_forward(ledger, tokens, width)
     with ledger.holding(moving):
         _temporal_block(ledger, batch, frames, moving, width)
@@ -54,12 +68,13 @@ def _transformer(
 
 
 def _temporal_block(ledger: Ledger, batch: int, frames: int, moving: float, width: int) -> None:
+    eighth = _beside(ledger, width)
     hidden = _geglu(ledger, moving, width)
-    ledger.touch(hidden + 2 * moving)
+    ledger.touch((1 + _beside(ledger, 4 * width)) * hidden + 2 * moving)
     if ledger.kernels.has("temporal-attention", width) and frames <= MOST_FRAMES:
-        ledger.touch(5 * moving)
+        ledger.touch((5 + eighth) * moving)
     else:
-        ledger.touch(4 * moving + 2 * moving / batch)
+        ledger.touch(4 * moving + max(eighth * moving, (2 + eighth) * moving / batch))
     _feed_forward(ledger, moving, width)
 
 
@@ -87,7 +102,7 @@ def step_bytes(
         kernels: of our own that run.
     """
     shape = blueprint.unet
-    ledger = Ledger(itemsize, on_gpu, kernels)
+    ledger = Ledger(itemsize, on_gpu, kernels, fp8=sampling.fp8)
     batch = 1 if halves or not sampling.guided else 2
     walk = _Walk(ledger, shape, sampling, batch, limit or WHOLE, host_skips)
     latents = walk.pixels(0) / batch * (shape.in_channels // 2)
@@ -191,6 +206,12 @@ class _Walk:
         temporal(self._ledger, self._frames, places, pixels, layer.out, self._limit)
         if layer.depth:
             _transformer(
-                self._ledger, self._batch, self._frames, places, pixels, layer, self._limit
+                self._ledger,
+                self._batch,
+                self._frames,
+                places,
+                pixels,
+                layer,
+                self._limit,
             )
         return pixels * layer.out

@@ -1,4 +1,4 @@
-"""The fused engine's ways to run a clip, from the fastest to the smallest. Every one is exact.
+"""The fused engine's ways to run a clip, from the fastest to the smallest, all to the same result.
 
 A clip has three phases, each with its own networks: the picture is encoded, the frames are denoised,
 the latents are decoded. A way says which weights stay on the device throughout, and how much of a step
@@ -73,12 +73,25 @@ class FusedWay:
     piece_elements: int | None
     """Elements of a map that one pass of a step takes; None for as much as kernels can index."""
     peak_bytes: int
+    fp8: bool = False
+    """Whether linear layers are in 8 bits, which is approximate; all else changes nothing."""
+    compiled: bool = False
+    """Whether a step's parts are compiled."""
 
     @property
     def plan(self) -> str:
         """Its name, for people."""
-        parts = (self.weights, *(part for part in (self.step, self.decode) if part != "whole"))
-        return " + ".join(parts)
+        parts = [self.weights, *(part for part in (self.step, self.decode) if part != "whole")]
+        return " + ".join([*parts, "compiled"] if self.compiled else parts)
+
+    @property
+    def worth_compiling(self) -> bool:
+        """Whether compiling its parts could gain anything.
+
+        Not where the time goes into bringing weights. Nor in pieces: they come in several sizes, each
+        compiled by itself, and are there to save memory that a compiled part may want.
+        """
+        return self.weights != "weights streamed" and self.piece_elements is None
 
     @property
     def decode_chunk(self) -> None:
@@ -157,7 +170,7 @@ def fused_ways(
         steps.remove("pieces, skips in host memory")
         decodes.remove("streaming decode from host memory")
         weights = ["resident"]
-    sizes = folded_sizes(blueprint, itemsize)
+    sizes = folded_sizes(blueprint, itemsize, fp8=sampling.fp8)
     constants = _constants(blueprint, sampling, itemsize)
     encoding = _encoding(blueprint, sampling)
     limits: dict[Step, int | None] = {
@@ -197,6 +210,7 @@ def fused_ways(
             decode,
             limits[step],
             _peak(where, sizes, itemsize, encoding, stepping[step], decoding[decode]),
+            fp8=sampling.fp8,
         )
         for where, step, decode in itertools.product(weights, steps, decodes)
         if where == "weights streamed" or step != _BOTH

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.architecture import COMPONENTS
 from svd_local.engine.fused import render as fused_render
+from svd_local.engine.fused.compiled_cache import keep_compiled
 from svd_local.engine.fused.counting import counted
 from svd_local.engine.fused.kernels.choice import NONE, Kernels, using
 from svd_local.engine.fused.passes import WHOLE, Passes
 from svd_local.engine.fused.picture import encoder_type
+from svd_local.engine.fused.regions import Compilation
 from svd_local.engine.fused.render import Encoder, Fused
 from svd_local.engine.fused.skips import HostSkips, ResidentSkips
 from svd_local.engine.fused.streaming import Streaming
@@ -68,6 +70,8 @@ class FusedRunner:
         self._layers: LayerGuests | None = None
         self._resident: Fused | None = None
         self._way: FusedWay | None = None
+        self._in_fp8: FusedUNet | None = None
+        self.compilation = Compilation()
 
     def prepare(self, way: FusedWay) -> None:
         """Have the weights on the device that ``way`` wants there throughout.
@@ -75,14 +79,16 @@ class FusedRunner:
         Raises:
             torch.OutOfMemoryError: they do not fit there.
         """
-        if self._way is None or self._way.weights != way.weights:
+        if self._way is None or (self._way.weights, self._way.fp8) != (way.weights, way.fp8):
             self.recover()
+            if not way.fp8:
+                self._in_fp8 = None
             if way.weights != "resident":
                 self._pin()
             if way.weights in ("resident", "encoders offloaded"):
                 everything = way.weights == "resident"
                 self._resident = Fused(
-                    self._folded.unet.to(self._device, conditioning=everything),
+                    self._home_unet(way).to(self._device, conditioning=everything),
                     self._folded.decoder.to(self._device),
                 )
             if way.weights == "resident":
@@ -92,8 +98,11 @@ class FusedRunner:
 
     def render(
         self, way: FusedWay, image: Image, sampling: Sampling, *, report: Report, check: Check
-    ) -> Generator[Pixels, None, tuple[Phases, int]]:
+    ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
         """One clip (see `streams`), and the bytes of live tensors at its peak.
+
+        On the CPU they are counted operation by operation, which leaves nothing to compile: a compiled
+        clip's peak is then not known.
 
         Raises:
             Exception: what `fused.render.render` raises.
@@ -107,6 +116,9 @@ class FusedRunner:
 
             phases = yield from work
             return phases, int(torch.cuda.max_memory_allocated(self._device))
+        if way.compiled and self.compilation.failure is None:
+            phases = yield from work
+            return phases, None
         phases, peak = yield from counted(work, self._device)
         return phases, self._weight_bytes() + peak
 
@@ -128,19 +140,33 @@ class FusedRunner:
         """The UNet on the device, to be run as ``way`` says. The encoders leave it where they must."""
         if way.weights != "resident":
             self._encoders_go_home()
+        if way.compiled:
+            keep_compiled(self._device)
         return dataclasses.replace(
             self._placed_unet(way),
             passes=WHOLE if way.piece_elements is None else Passes(way.piece_elements),
             one_by_one=way.one_by_one,
             skips=HostSkips if way.host_skips else ResidentSkips,
+            compilation=self.compilation if way.compiled else None,
         )
 
     def _placed_unet(self, way: FusedWay) -> FusedUNet:
         if self._resident is not None:
             return self._resident.unet
         if way.weights == "weights streamed":
-            return self._folded.unet.streamed(self._device)
-        return self._folded.unet.to(self._device, conditioning=False)
+            return self._home_unet(way).streamed(self._device)
+        return self._home_unet(way).to(self._device, conditioning=False)
+
+    def _home_unet(self, way: FusedWay) -> FusedUNet:
+        """The UNet at home; in 8 bits it is a second one, which shares what is not."""
+        if not way.fp8:
+            return self._folded.unet
+        if self._in_fp8 is None:
+            unet = self._folded.unet.in_fp8()
+            if way.weights != "resident":
+                unet = _pinned_weights(unet)
+            self._in_fp8 = unet
+        return self._in_fp8
 
     def decoder(self, way: FusedWay) -> FusedDecoder:
         """The decoder on the device, to be run as ``way`` says."""
@@ -178,11 +204,12 @@ class FusedRunner:
             return
         self._image_encoder.pin()
         self._vae_encoder.pin()
-        unet, decoder = self._folded.unet, self._folded.decoder
+        decoder = self._folded.decoder
         self._folded = Fused(
-            dataclasses.replace(unet, weights=map_tensors(unet.weights, _pinned)),
+            _pinned_weights(self._folded.unet),
             dataclasses.replace(decoder, weights=map_tensors(decoder.weights, _pinned)),
         )
+        self._in_fp8 = None
 
     def _weight_bytes(self) -> int:
         """Bytes of all weights, each memory once."""
@@ -229,6 +256,14 @@ def _forget(module: nn.Module) -> None:
             if weight is not None:
                 nothing = torch.empty_like(weight, device="meta")
                 part._parameters[name] = torch.nn.Parameter(nothing, requires_grad=False)
+
+
+def _pinned_weights(unet: FusedUNet) -> FusedUNet:
+    import torch
+
+    if not torch.cuda.is_available():
+        return unet
+    return dataclasses.replace(unet, weights=map_tensors(unet.weights, _pinned))
 
 
 def _pinned(tensor: Tensor) -> torch.Tensor:

@@ -27,11 +27,13 @@ class Ledger:
         itemsize: bytes of an element.
         on_gpu: whether norms run as on a GPU, or as on the CPU.
         kernels: of our own, which make less than what they stand for.
+        fp8: whether wide linear layers are in 8 bits.
     """
 
     itemsize: int
     on_gpu: bool
     kernels: Kernels = NONE
+    fp8: bool = False
     live: float = 0
     peak: float = 0
 
@@ -59,6 +61,11 @@ class Ledger:
     def wide(self) -> float:
         """An element of at least single precision, in elements."""
         return max(1.0, _SINGLE / self.itemsize)
+
+    @property
+    def byte(self) -> float:
+        """A byte, in elements."""
+        return 1 / self.itemsize
 
     @property
     def peak_bytes(self) -> int:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.engine.blueprint import Blueprint, blueprint_of
 from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.fused.fp8 import require_fp8
 from svd_local.engine.fused.kernels.choice import NONE, Kernels, Wish, choose
 from svd_local.engine.fused.kernels.proof import proven
 from svd_local.engine.fused.unknown import UnknownPart
-from svd_local.engine.fused_plan import fused_ladder
+from svd_local.engine.fused_plan import FusedWay, fused_ladder
 from svd_local.engine.fused_runner import FusedRunner
 from svd_local.engine.loading import Precision, load, precision_for, safer_than
 from svd_local.engine.memory import Way, ladder
@@ -85,6 +86,7 @@ class _Task:
     sampling: Sampling
     budget: int | None
     allow_approximate: bool
+    compiled: bool
     report: Report
     check: Check
 
@@ -127,6 +129,7 @@ class Session:
         engine: Engine = "reference",
         budget: int | None = None,
         allow_approximate: bool = False,
+        compiled: bool = False,
         report: Report = ignore_report,
         check: Check = ignore_check,
     ) -> Stream:
@@ -139,9 +142,11 @@ class Session:
             image: the conditioning picture.
             sampling: the clip's parameters.
             engine: the one to run; a model that ``fused`` does not know runs on ``reference``, unless
-                features are to be cached.
+                features are to be cached or layers to be in 8 bits.
             budget: most bytes of device memory to plan for.
             allow_approximate: decode fewer frames at once where nothing exact fits.
+            compiled: have the fused engine's steps compiled where that can gain anything (see
+                `fused.regions`); the first clip of a size takes the longer for it.
             report: told of progress.
             check: raises to stop.
 
@@ -151,13 +156,14 @@ class Session:
 
         Raises:
             InvalidRequest: the budget is below the smallest way, and nothing was loaded; or features
-                are to be cached, which only the fused engine does, and it does not run this model.
+                are to be cached or layers to be in 8 bits, which only the fused engine does, and it
+                does not run this model; or in 8 bits on a GPU that has none.
             OutOfMemory: not even the smallest way fitted.
             BadOutput: NaN or black frames, also in the safer precision if there is one.
             CheckpointUnavailable: from loading.
         """
         self._shut()
-        task = _Task(image, sampling, budget, allow_approximate, report, check)
+        task = _Task(image, sampling, budget, allow_approximate, compiled, report, check)
         stream = self._make(task, engine)
         self._open = weakref.ref(stream)
         return stream
@@ -181,13 +187,15 @@ class Session:
         empty_cache()
 
     def _make(self, task: _Task, engine: Engine) -> Stream:
+        if task.sampling.fp8:
+            require_fp8(self.device)
         if engine == "fused" and self._unknown is None:
             try:
                 return (yield from self._twice(task, "fused"))
             except UnknownPart as error:
                 self._unknown = error
-        if task.sampling.caching is not None:
-            raise self._no_caching()
+        if task.sampling.caching is not None or task.sampling.fp8:
+            raise self._not_approximate(task.sampling)
         made = yield from self._twice(task, "reference")
         if engine == "fused" and self._unknown is not None:
             note = f"ran on the reference engine: {self._unknown.message}"
@@ -233,6 +241,7 @@ class Session:
                 notes.append(f"out of memory with {_name(way)}")
                 continue
             phases, load_s, peak = attempt
+            way = self._as_it_ran(way, notes)
             if way.decode_chunk not in (None, sampling.decode_chunk):
                 notes.append(f"approximate: decoded {way.decode_chunk} frames at once")
             plan, said = self._with_kernels(way.plan, take.engine)
@@ -255,6 +264,16 @@ class Session:
             f"not even with {_name(ways[-1])}",
             hint=f"Close other programs on the GPU, ask for a smaller size{approximate}.",
         )
+
+    def _as_it_ran(self, way: Way, notes: list[str]) -> Way:
+        """``way``, and what is to be told of its compilation."""
+        if not isinstance(way, FusedWay) or not way.compiled:
+            return way
+        assert isinstance(self._runner, FusedRunner)
+        compilation = self._runner.compilation
+        told = compilation.told()
+        notes.extend([] if told is None else [told])
+        return way if compilation.failure is None else dataclasses.replace(way, compiled=False)
 
     def _attempt(
         self, task: _Task, way: Way, take: Take
@@ -326,7 +345,7 @@ class Session:
     def _ways(self, task: _Task, engine: Engine, precision: Precision) -> Sequence[Way]:
         self._blueprint = self._blueprint or blueprint_of(self.checkpoint)
         free, total = self._device_memory()
-        return ways_of(
+        ways = ways_of(
             engine,
             self._blueprint,
             task.sampling,
@@ -338,6 +357,7 @@ class Session:
             budget=task.budget,
             kernels=self._kernels(precision)[0] if engine == "fused" else NONE,
         )
+        return [_compiled(way) for way in ways] if task.compiled else ways
 
     def _kernels(self, precision: Precision) -> tuple[Kernels, tuple[str, ...]]:
         """Of our own, those that are wished for and work on this GPU; and what does not."""
@@ -366,17 +386,24 @@ class Session:
         free, total = torch.cuda.mem_get_info(self.device)
         return free + torch.cuda.memory_reserved(self.device), total
 
-    def _no_caching(self) -> InvalidRequest:
+    def _not_approximate(self, sampling: Sampling) -> InvalidRequest:
         why = "" if self._unknown is None else f": {self._unknown.message}"
+        what = "caches no features" if sampling.caching is not None else "has no layers in 8 bits"
         return InvalidRequest(
-            f"speed: checkpoint {self.checkpoint.name} runs on the reference engine, which caches no "
-            f"features{why}",
+            f"speed: checkpoint {self.checkpoint.name} runs on the reference engine, which {what}{why}",
             hint="Write --speed exact.",
             field="speed",
         )
 
     def _bad(self, what: str) -> str:
         return f"checkpoint {self.checkpoint.name} made unusable frames: {what}"
+
+
+def _compiled(way: Way) -> Way:
+    """The same way with its steps compiled, where that can gain anything."""
+    if isinstance(way, FusedWay) and way.worth_compiling:
+        return dataclasses.replace(way, compiled=True)
+    return way
 
 
 def _name(way: Way) -> str:

@@ -56,7 +56,8 @@ class Sampling:
     ``fps`` is the playback rate the model is told; the pipeline itself subtracts the 1 that the
     training did. ``width`` and ``height`` are multiples of 8. ``decode_chunk`` is how many frames
     the decoder sees at once: it changes pixels, and ``frames`` is what the bare pipeline takes.
-    ``caching`` is understood by the fused engine alone; None is exact.
+    ``caching`` and ``fp8`` (see `fused.fp8`) are understood by the fused engine alone; where they are
+    left out a clip is exact.
     """
 
     seed: int
@@ -71,6 +72,7 @@ class Sampling:
     height: int
     decode_chunk: int
     caching: Caching | None = None
+    fp8: bool = False
 
     @property
     def guided(self) -> bool:

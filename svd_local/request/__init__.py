@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from svd_local.request.effective import (
+    CACHED_SPEEDS,
     GeneratedParameters,
     Native,
     StillsParameters,
@@ -14,6 +15,7 @@ from svd_local.request.model import TIER_IDS, ClipRequest
 from svd_local.request.sizes import format_bytes, parse_bytes
 
 __all__ = [
+    "CACHED_SPEEDS",
     "TIER_IDS",
     "ClipRequest",
     "GeneratedParameters",

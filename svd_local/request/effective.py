@@ -20,11 +20,13 @@ _SHORT_SIDE = {"720p": 720, "1080p": 1080}
 
 DISTILLED_STEPS, MAX_DISTILLED_STEPS = 4, 8
 _CACHE_INTERVAL, _MAX_CACHE_INTERVAL, _CACHE_DEPTH = 3, 10, 1
+CACHED_SPEEDS = ("cached", "fp8+cached")
+"""Speeds that cache features."""
 _APPROXIMATION = ("speed", "cache_interval", "cache_depth")
 _GENERATED_ONLY = (
     *("checkpoint", "engine", "device", "steps", "motion", "noise", "guidance"),
     *_APPROXIMATION,
-    *("vram_budget", "allow_approximate"),
+    *("vram_budget", "allow_approximate", "compile"),
 )
 """Fields that mean something only where a model makes the clip."""
 
@@ -251,9 +253,9 @@ def _caching(
             if asked != ClipRequest.model_fields[name].default:
                 record.change(name, asked, None, "only the local tier has speeds")
         return None, None
-    if request.speed != "cached":
+    if request.speed not in CACHED_SPEEDS:
         for name in ("cache_interval", "cache_depth"):
-            record.change(name, getattr(request, name), None, "only --speed cached caches")
+            record.change(name, getattr(request, name), None, "only the cached speeds cache")
         return None, None
     interval = _CACHE_INTERVAL if request.cache_interval is None else request.cache_interval
     depth = _CACHE_DEPTH if request.cache_depth is None else request.cache_depth

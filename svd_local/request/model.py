@@ -110,14 +110,18 @@ class ClipRequest(BaseModel):
     resolution: Literal["native", "720p", "1080p"] = "native"
     """Size of the file: as generated, or its short side scaled to 720 or 1080 pixels."""
     quality: Literal["fast", "standard", "high"] = "standard"
-    speed: Literal["exact", "cached", "fp8", "distilled"] = "exact"
+    speed: Literal["exact", "cached", "fp8", "fp8+cached", "distilled"] = "exact"
     """``exact``, or an approximation: ``cached`` reuses the UNet's deep features from step to step,
-    ``distilled`` takes a UNet that was trained for a handful of steps. The result says which."""
+    ``fp8`` has its wide linear layers in 8 bits, ``fp8+cached`` does both, ``distilled`` takes a UNet
+    that was trained for a handful of steps. The result says which."""
     cache_interval: int | None = None
     """With ``cached``: every so manieth step runs as a whole, 1 to 10; None takes 3, 1 is exact."""
     cache_depth: int | None = None
     """With ``cached``: how many layers of the way down are computed on the steps between, from the
     finest, 1 to 11; None takes 1. Deeper is nearer to exact, and slower."""
+    compile: bool | None = None
+    """Have the fused engine's steps compiled: the first clip of a size takes longer for it. The pixels
+    are the same to rounding. None does not, as long as no measurement says that it pays."""
     vram_budget: int | None = None
     """Most GPU memory to use, in bytes; text such as ``4GiB`` is understood."""
     allow_approximate: bool = False

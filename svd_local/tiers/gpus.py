@@ -24,6 +24,8 @@ class Gpu:
     """As the driver knows it; None where ``CUDA_VISIBLE_DEVICES`` names it in a way only CUDA resolves."""
     handle: str = "0"
     """What ``CUDA_VISIBLE_DEVICES`` is for a process that is to see this GPU alone."""
+    capability: tuple[int, int] | None = None
+    """Compute capability; None where only CUDA knows which GPU this is."""
 
 
 def list_gpus() -> list[Gpu]:
@@ -130,7 +132,11 @@ def _gpu(handle: Any, driver: str) -> Gpu:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     name = _text(pynvml.nvmlDeviceGetName(handle))
     uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
-    return Gpu(name, int(memory.total), int(memory.free), driver, uuid, uuid)
+    capability = None
+    with suppress(pynvml.NVMLError):
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        capability = (int(major), int(minor))
+    return Gpu(name, int(memory.total), int(memory.free), driver, uuid, uuid, capability)
 
 
 def _text(value: str | bytes) -> str:

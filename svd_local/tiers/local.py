@@ -26,6 +26,7 @@ from svd_local.errors import (
     TierUnavailable,
 )
 from svd_local.request import (
+    CACHED_SPEEDS,
     ClipRequest,
     GeneratedParameters,
     Native,
@@ -38,12 +39,18 @@ from svd_local.tiers.gpus import list_gpus, no_cuda
 from svd_local.tiers.hold import Hold
 from svd_local.tiers.one_at_a_time import OneAtATime
 from svd_local.tiers.reel import frames_of
+from svd_local.tiers.speeds import (
+    FP8_SPEEDS,
+    approximations,
+    require_fp8,
+    require_speed,
+    uncompiled,
+)
 
 if TYPE_CHECKING:
     from svd_local.engine.download import Offer
 
 DEFAULT_ENGINE: Engine = "fused"
-SPEEDS = ("exact", "cached", "distilled")
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --device cpu."
 _OTHERS_HINT = "Other tiers are asked where no checkpoint is named."
@@ -123,15 +130,15 @@ class LocalTier:
         """How it would make ``request``; where downloads are allowed, a missing checkpoint is pulled.
 
         Raises:
-            InvalidRequest: a speed this version does not have, or the engine or checkpoint does not;
-                too small a memory budget.
+            InvalidRequest: a speed that the engine, device or checkpoint does not have; too small a
+                memory budget.
             TierUnavailable: no GPU, and the CPU was not asked for.
             CheckpointUnavailable: the checkpoint cannot be had.
             DeviceLost: the GPU was there for an earlier clip, and is no more.
             Cancelled: asked for during the pull, which goes on from there the next time.
         """
         engine = request.engine or DEFAULT_ENGINE
-        _require_speed(request, engine)
+        require_speed(request, engine)
         if request.checkpoint is not None or request.speed == "distilled":
             self.availability(request)  # what was named and cannot be had is the first thing to say
         if request.device != "cpu":
@@ -140,6 +147,8 @@ class LocalTier:
         checkpoint = self._checkpoint(request, pull=monitor or Monitor())
         require_whole(checkpoint)
         _require_kind(request, checkpoint)
+        if request.speed in FP8_SPEEDS:
+            require_fp8(checkpoint, device)
         native = _native(checkpoint, request)
         parameters, corrections = generated_parameters(request, native)
         self._require_budget(request, checkpoint, device, engine, parameters)
@@ -161,11 +170,11 @@ class LocalTier:
             },
             fps=parameters.fps,
             output_size=output_size(size, request.resolution),
-            corrections=corrections,
+            corrections=(*corrections, *uncompiled(request, engine)),
             warnings=(
                 *_assumed(checkpoint, request),
                 *_warnings(parameters, native),
-                *_approximations(parameters),
+                *approximations(parameters, request.speed),
             ),
             checkpoint=checkpoint.name,
             engine=engine,
@@ -196,7 +205,7 @@ class LocalTier:
         way = ways_of(
             request.engine or DEFAULT_ENGINE,
             blueprint_of(checkpoint),
-            _sampling(generated_parameters(request, native)[0].to_json()),
+            _sampling(generated_parameters(request, native)[0].to_json(), request.speed),
             itemsize=precision_for(device).itemsize,
             on_gpu=device == "cuda",
             free=None if gpu is None else gpu.free_bytes,
@@ -223,7 +232,8 @@ class LocalTier:
         """
         self._one.end_mine()
         stream = self._stream(job)
-        frames = frames_of(stream, _sampling(job.plan.parameters), job.plan)
+        sampling = _sampling(job.plan.parameters, job.request.speed)
+        frames = frames_of(stream, sampling, job.plan)
         self._one.mine_is(stream)
         return frames
 
@@ -246,10 +256,11 @@ class LocalTier:
                 return (
                     yield from session.make(
                         job.keyframes[0].image,
-                        _sampling(plan.parameters),
+                        _sampling(plan.parameters, request.speed),
                         engine=request.engine or DEFAULT_ENGINE,
                         budget=self._budget(request),
                         allow_approximate=request.allow_approximate,
+                        compiled=request.compile is True,
                         report=job.monitor.report,
                         check=job.monitor.check,
                     )
@@ -337,7 +348,7 @@ class LocalTier:
             ways_of(
                 engine,
                 blueprint_of(checkpoint),
-                _sampling(parameters.to_json()),
+                _sampling(parameters.to_json(), request.speed),
                 itemsize=precision_for(device).itemsize,
                 on_gpu=device == "cuda",
                 free=None,
@@ -361,7 +372,7 @@ def _tell(monitor: Monitor, offer: Offer) -> None:
 
 def _native(checkpoint: Checkpoint, request: ClipRequest) -> Native:
     """What the checkpoint takes; its architecture is only looked at where that counts."""
-    depths = blueprint_of(checkpoint).unet.cache_depths if request.speed == "cached" else 1
+    depths = blueprint_of(checkpoint).unet.cache_depths if request.speed in CACHED_SPEEDS else 1
     return Native(checkpoint.width, checkpoint.height, checkpoint.frames, depths)
 
 
@@ -380,7 +391,7 @@ def _device(request: ClipRequest) -> str:
     return "cuda"
 
 
-def _sampling(parameters: Mapping[str, Any]) -> Sampling:
+def _sampling(parameters: Mapping[str, Any], speed: str) -> Sampling:
     """A plan's parameters as the engine takes them. Every frame is decoded with all others."""
     interval = parameters.get("cache_interval")
     return Sampling(
@@ -396,6 +407,7 @@ def _sampling(parameters: Mapping[str, Any]) -> Sampling:
         height=parameters["height"],
         decode_chunk=parameters["frames"],
         caching=None if interval is None else Caching(interval, parameters["cache_depth"]),
+        fp8=speed in FP8_SPEEDS,
     )
 
 
@@ -407,27 +419,6 @@ def _decoding(engine: Engine, frames: int) -> dict[str, int]:
 def _assumed(checkpoint: Checkpoint, request: ClipRequest) -> tuple[str, ...]:
     """What was assumed of a checkpoint that does not say its frame count, where that counts."""
     return checkpoint.notes if request.frames is None else ()
-
-
-def _require_speed(request: ClipRequest, engine: Engine) -> None:
-    """Refuse a speed that nothing here has.
-
-    Raises:
-        InvalidRequest: says what else there is.
-    """
-    if request.speed not in SPEEDS:
-        raise InvalidRequest(
-            f"speed: {request.speed} is not in this version: what it gains and what it costs in quality "
-            "has not been shown on a GPU",
-            hint=f"Write one of {', '.join(SPEEDS)}.",
-            field="speed",
-        )
-    if request.speed == "cached" and engine != "fused":
-        raise InvalidRequest(
-            f"speed: the {engine} engine caches no features",
-            hint="Leave out --engine, or write --speed exact.",
-            field="speed",
-        )
 
 
 def _require_kind(request: ClipRequest, checkpoint: Checkpoint) -> None:
@@ -442,28 +433,6 @@ def _require_kind(request: ClipRequest, checkpoint: Checkpoint) -> None:
             hint="Add --speed distilled, or name another checkpoint.",
             field="speed",
         )
-
-
-def _approximations(parameters: GeneratedParameters) -> tuple[str, ...]:
-    """What of a clip is approximate by the request's own choice, in words."""
-    found = []
-    interval, depth = parameters.cache_interval, parameters.cache_depth
-    if interval is not None and interval > 1:
-        found.append(
-            f"approximate: only every {_ordinal(interval)} step runs the whole network; the steps between "
-            f"compute {depth} layer{'s' if depth != 1 else ''} of its way down and reuse deep features"
-        )
-    if parameters.schedule == "align-your-steps":
-        found.append(f"approximate: {parameters.steps} steps, on a schedule made for so few")
-    if parameters.schedule == "consistency":
-        found.append(
-            f"approximate: a UNet distilled for few steps, in {parameters.steps}, not the checkpoint's own"
-        )
-    return tuple(found)
-
-
-def _ordinal(number: int) -> str:
-    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def _warnings(parameters: GeneratedParameters, native: Native) -> tuple[str, ...]:

@@ -17,6 +17,24 @@ KEYS = {
 }  # fmt: skip
 
 
+def test_speeds_and_compiled_parts_are_measured_and_told(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that is not there: one graph is made of the tiny network, and the rest runs as it is."""
+    from benchmarks.clip import measure
+    from svd_local.engine.fused import fp8
+
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
+    result = measure(
+        setting, "fused-compiled", steps=2, runs=1, backend="none such", speed="fp8+cached"
+    )
+    assert (result["speed"], result["attention"]) == ("fp8+cached", "torch's choice")
+    assert result["compile"]["graphs"] == 1
+    assert "none such" in result["compile"]["failure"]
+    with pytest.raises(ValueError, match="has no layers in 8 bits"):
+        measure(setting, "reference", steps=2, runs=1, speed="fp8")
+
+
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 def test_a_result_has_every_key_and_its_phases_add_up(setting: Setting, engine: str) -> None:
     from benchmarks.clip import measure

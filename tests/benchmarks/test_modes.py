@@ -12,23 +12,29 @@ if TYPE_CHECKING:
     from benchmarks.setting import Setting
 
 
-def test_every_mode_is_measured_against_the_exact_one(setting: Setting) -> None:
+def test_every_mode_is_measured_against_the_exact_one(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from benchmarks.modes import CACHES, measure
+    from svd_local.engine.fused import fp8
 
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
     result = measure(setting, steps=3, runs=1)
 
     assert (result["benchmark"], result["synthetic"]) == ("modes", True)
     assert "no statement about quality" in result["note"]
     rows = {row["name"]: row for row in result["modes"]}
     cached = [f"cached {interval}, {depth}" for interval, depth in CACHES]
-    assert list(rows) == ["exact", "fast", *cached, "distilled"]
+    assert list(rows) == ["exact", "fast", *cached, "fp8", "fp8+cached", "distilled"]
     assert rows["exact"]["from_exact"] is None
     assert [rows[name]["speed"] for name in ("exact", *cached, "distilled")] == [
         *("exact", *["cached"] * len(cached), "distilled")
     ]
     assert (rows["distilled"]["steps"], rows["distilled"]["schedule"]) == (4, "consistency")
     assert "only the time" in rows["distilled"]["note"]
-    for name in ("fast", *cached, "distilled"):
+    assert rows["fp8"]["speed"] == "fp8"
+    assert rows["fp8+cached"]["cache_interval"] == CACHES[1][0]
+    for name in ("fast", *cached, "fp8", "fp8+cached", "distilled"):
         assert rows[name]["from_exact"]["latents"] > 0, name
         assert rows[name]["times_faster"]["n"] == 1
     # Three steps leave out the same two at intervals of three and of five.

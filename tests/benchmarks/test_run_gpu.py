@@ -111,7 +111,7 @@ def test_a_rehearsal_needs_a_folder_of_its_own(capsys: pytest.CaptureFixture[str
 
 def test_the_order_is_that_of_importance() -> None:
     kinds = [name.partition("_")[0] for name in NAMES]
-    assert kinds[:4] == ["ceilings", "correctness", "correctness", "clip"]
+    assert kinds[:5] == ["ceilings", "attention", "correctness", "correctness", "clip"]
     assert len(set(NAMES)) == len(NAMES)
     first = {kind: kinds.index(kind) for kind in kinds}
     assert first["clip"] < first["ablation"] < first["memory"]
@@ -193,6 +193,30 @@ def _alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_what_a_step_goes_by_comes_before_it_and_is_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = list(steps(scale_for("cuda", None)))
+    for step in planned:
+        if step.given is not None:
+            assert NAMES.index(step.given) < NAMES.index(step.name)
+    commands: list[list[str]] = []
+
+    def pretend(command: list[str], log: Path, limit_s: float) -> int:
+        commands.append(command)
+        Path(command[-1]).write_text("{}")
+        return 0
+
+    monkeypatch.setattr(run_gpu, "run_limited", pretend)
+    chosen = ["--only", "clip_fused_25f_attention,clip_fused_25f", "--minutes", 90]
+    assert _run(monkeypatch, "--results", tmp_path / "before", *chosen) == 0
+    (tmp_path / "attention.json").write_text("{}")
+    assert _run(monkeypatch, "--results", tmp_path / "x", "--done", tmp_path, *chosen) == 0
+    given = [command[command.index("--attention") + 1 :][:1] if "--attention" in command else []
+             for command in commands]  # fmt: skip
+    assert given == [[], [], [], [str(tmp_path / "attention.json")]]
 
 
 def test_a_step_has_room_beyond_its_usual_time() -> None:

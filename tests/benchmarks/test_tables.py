@@ -85,9 +85,39 @@ def test_a_clip_is_a_row_that_says_on_what_it_was_measured() -> None:
     )
     assert row == [
         "25", "fused", "25", "8.21 (7.21 to 9.21)", "7.90", "280.4 (279.4 to 281.4)", "0.70",
-        "20.00", "Card 9000, float16, random weights, torch 2.11",
+        "20.00", "", "Card 9000, float16, random weights, torch 2.11",
     ]  # fmt: skip
     assert len(head) == len(row)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"), [(None, "21.4 s, 34 parts"), ("TritonMissing: no compiler", "failed")]
+)
+def test_a_clip_says_what_it_went_by(failure: str | None, told: str) -> None:
+    _, _, row = _rows(
+        _measured(
+            "clip",
+            engine="fused-compiled",
+            schedule="karras",
+            speed="fp8+cached",
+            attention="measured",
+            compile={"graphs": 34, "seconds": 21.42, "failure": failure},
+            seconds_per_clip=_spread(8.21),
+            gpu_s=7.9,
+            step_ms=_spread(280.44),
+            phases={"decode": _spread(0.7)},
+            peak_bytes=20 * 2**30,
+        )
+    )
+    assert (row[1], row[8]) == ("fused-compiled, fp8+cached, attention by table", told)
+
+
+def test_attention_shows_every_backend_and_the_one_that_is_taken() -> None:
+    shape = {"batch": 50, "heads": 5, "tokens": 9216, "size": 64, "backend": "cudnn"}
+    ms = {"torch": 1.5, "flash": 1.5, "cudnn": 1.0, "math": "too large", "preferred": 1.0}
+    head, _, row = _rows(_measured("attention", rows=[{**shape, "ms": ms}]))
+    assert head == ["shape", "torch ms", "flash ms", "cudnn ms", "math ms", "taken"]
+    assert row == ["(50, 5, 9216, 64)", "1.500", "1.500", "1.000", "refused", "cudnn"]
 
 
 def test_memory_shows_what_did_not_fit() -> None:

@@ -15,6 +15,7 @@ from helpers.samplings import FULL_SIZE as CLIP
 from svd_local.engine.architecture import Architecture, build, full_size, tiny
 from svd_local.engine.blueprint import Blueprint, unet_shape, vae_shape
 from svd_local.engine.folded_sizes import folded_sizes
+from svd_local.engine.fused import fp8
 from svd_local.engine.fused.counting import fake_cuda, fake_parameters, peak_bytes
 from svd_local.engine.fused.deep_cache import DeepCache
 from svd_local.engine.fused.passes import WHOLE, Passes
@@ -163,6 +164,23 @@ def test_so_it_does_where_features_are_cached(plan: str) -> None:
     way = of(tiny(), sampling, f"{plan} + streaming decode")
 
     assert way.peak_bytes == pytest.approx(counted(tiny(), way, sampling), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "resident",
+        "one network at a time + guidance halves + streaming decode",
+        "weights streamed + pieces of both halves + streaming decode from host memory",
+    ],
+)
+def test_so_it_does_in_eight_bits(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
+    sampling = dataclasses.replace(SMALL, fp8=True)
+    way = of(tiny(), sampling, plan)
+
+    assert way.peak_bytes == pytest.approx(counted(tiny(), way, sampling), rel=0.03)
+    assert way.fp8
 
 
 @pytest.mark.parametrize("plan", ["resident", "one network at a time"])

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from svd_local.engine import fused_runner
 from svd_local.engine import session as session_module
 from svd_local.engine.checkpoints import resolve
+from svd_local.engine.fused import fp8
 from svd_local.engine.fused import render as fused_render
 from svd_local.engine.fused.kernels.choice import ALL, NONE, Kernels, active
+from svd_local.engine.fused.regions import Compilation
 from svd_local.engine.fused.unet import FusedUNet
 from svd_local.engine.loading import FP16, FP32, Precision, load
 from svd_local.engine.session import Session
 from svd_local.engine.takes import Gathered, gathered
-from svd_local.engine.values import Sampling
+from svd_local.engine.values import Caching, Sampling
 from svd_local.errors import BadOutput, InvalidRequest, OutOfMemory
 
 
@@ -226,6 +229,61 @@ def test_the_chunk_of_the_reference_does_not_matter(
 
     assert np.array_equal(made[0].frames, made[1].frames)
     assert made[1].notes == ()
+
+
+def test_compiled_or_in_eight_bits_a_clip_says_so(
+    session: Session, picture: Any, quick: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch would compile is taken as it is; that it is the same is shown elsewhere."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/nowhere")
+
+    def make(**changes: Any) -> Gathered:
+        compiled = changes.pop("compiled", False)
+        sampling = dataclasses.replace(quick, **changes)
+        return gathered(session.make(picture, sampling, engine="fused", compiled=compiled))
+
+    exact, compiled, eight, again = (
+        make(),
+        make(compiled=True),
+        make(fp8=True, caching=Caching(2, 1)),
+        make(),
+    )
+
+    plans = [made.memory.plan for made in (exact, compiled, eight, again)]
+    assert plans == ["resident", "resident + compiled", "resident", "resident"]
+    assert np.array_equal(compiled.frames, exact.frames)
+    assert not np.array_equal(eight.frames, exact.frames)
+    assert np.abs(eight.frames.astype(int) - exact.frames).mean() < 20
+    assert np.array_equal(again.frames, exact.frames)
+    assert [made.notes for made in (exact, compiled, eight)] == [(), (), ()]
+
+
+def test_what_cannot_be_compiled_is_made_all_the_same_and_told(
+    session: Session, picture: Any, quick: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/nowhere")
+    monkeypatch.setattr(fused_runner, "Compilation", lambda: Compilation("none such"))
+    exact = gathered(session.make(picture, quick, engine="fused"))
+    found = gathered(session.make(picture, quick, engine="fused", compiled=True))
+
+    assert np.array_equal(found.frames, exact.frames)
+    assert found.memory.plan == "resident"
+    [note] = found.notes
+    assert note.startswith("not compiled")
+    assert "none such" in note
+
+
+def test_eight_bits_need_a_gpu_that_has_them(
+    tiny_models: Path, picture: Any, quick: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Testing 3090")
+    session = Session(resolve("tiny-svd", tiny_models), "cuda", FP16)
+
+    with pytest.raises(InvalidRequest, match=r"capability 8\.9 .*Testing 3090 has 8\.6"):
+        gathered(session.make(picture, dataclasses.replace(quick, fp8=True), engine="fused"))
 
 
 def test_kernels_that_ran_are_named_and_those_that_did_not_are_told(

@@ -14,11 +14,14 @@ from PIL import Image
 
 from svd_local.cli import run
 from svd_local.engine import download
+from svd_local.engine.fused import fp8
 from svd_local.engine.fused.unknown import UnknownPart
 from svd_local.errors import CheckpointUnavailable, InvalidRequest
 from svd_local.keyframe.types import Keyframe
 from svd_local.request import ClipRequest
+from svd_local.tiers import gpus, local, speeds
 from svd_local.tiers.base import Job, Monitor, Plan
+from svd_local.tiers.gpus import Gpu
 from svd_local.tiers.local import LocalTier
 
 TINY: dict[str, Any] = {"prompt": "x", "device": "cpu", "size": (64, 64), "seed": 5}
@@ -143,12 +146,82 @@ def test_a_model_the_fused_engine_does_not_know_is_not_silently_made_exact(
     assert len(frames_of(tier, ClipRequest(**TINY, steps=1))) == 14
 
 
-def test_eight_bits_are_refused_and_why(tier: LocalTier) -> None:
-    with pytest.raises(InvalidRequest, match="has not been shown on a GPU") as refused:
-        tier.plan(ClipRequest(**TINY, speed="fp8"))
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A GPU of the given compute capability."""
 
-    assert refused.value.field == "speed"
-    assert refused.value.hint == "Write one of exact, cached, distilled."
+    def there(*capability: int) -> None:
+        found = Gpu("Testing 9000", 2**35, 2**35, "999.1", capability=capability or None)
+        for module in (gpus, local, speeds):
+            monkeypatch.setattr(module, "list_gpus", lambda: [found])
+        monkeypatch.setattr(local, "no_cuda", lambda: None)
+
+    return there
+
+
+@pytest.mark.parametrize("speed", speeds.FP8_SPEEDS)
+def test_eight_bits_are_refused_where_they_gain_nothing(
+    tier: LocalTier, gpu: Callable[..., None], speed: str
+) -> None:
+    on_gpu = {**TINY, "device": "cuda"}
+    with pytest.raises(InvalidRequest, match="fp8 needs a GPU") as refused:
+        tier.plan(ClipRequest(**TINY, speed=speed))
+    assert (refused.value.field, "--device cpu" in refused.value.hint) == ("speed", True)
+    gpu(8, 6)
+    with pytest.raises(InvalidRequest, match=r"capability 8\.9 .*Testing 9000 has 8\.6"):
+        tier.plan(ClipRequest(**on_gpu, speed=speed))
+    gpu(9, 0)
+    with pytest.raises(InvalidRequest, match="tiny-svd has no layer wide enough for fp8"):
+        tier.plan(ClipRequest(**on_gpu, speed=speed))
+    with pytest.raises(InvalidRequest, match="reference engine has no layers in 8 bits"):
+        tier.plan(ClipRequest(**on_gpu, speed=speed, engine="reference"))
+
+
+@pytest.mark.parametrize("capability", [(8, 9), (12, 0), ()])
+def test_eight_bits_are_named_approximate_and_kept_apart(
+    tier: LocalTier,
+    gpu: Callable[..., None],
+    capability: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also on a GPU of which only CUDA knows what it is: then the engine looks."""
+    gpu(*capability)
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
+    requests = [
+        ClipRequest(**{**TINY, "device": "cuda"}, speed=speed)
+        for speed in ("exact", "cached", *speeds.FP8_SPEEDS)
+    ]
+    plans = [tier.plan(request) for request in requests]
+
+    assert [plan.speed for plan in plans] == ["exact", "cached", "fp8", "fp8+cached"]
+    assert [plan.parameters.get("cache_interval") for plan in plans] == [None, 3, None, 3]
+    prints = [fingerprint(request, plan) for request, plan in zip(requests, plans, strict=True)]
+    assert len(set(prints)) == 4
+    told = [sum(w.startswith("approximate") for w in plan.warnings) for plan in plans]
+    assert told == [0, 1, 1, 2]
+    assert "8 bits" in " ".join(plans[2].warnings)
+
+
+def test_a_clip_in_eight_bits_differs_from_the_exact_one(
+    tier: LocalTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated: what a GPU would run, as far as the CPU can."""
+    monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
+    monkeypatch.setattr(local, "require_fp8", lambda *_: None)
+    exact, eight = (
+        frames_of(tier, ClipRequest(**TINY, steps=2, speed=speed)) for speed in ("exact", "fp8")
+    )
+
+    assert not np.array_equal(eight, exact)
+
+
+def test_the_reference_engine_is_not_compiled_and_says_so(tier: LocalTier) -> None:
+    plan = tier.plan(ClipRequest(**TINY, compile=True, engine="reference"))
+
+    [correction] = plan.corrections
+    assert (correction.field, correction.why) == ("compile", "only the fused engine is compiled")
+    assert tier.plan(ClipRequest(**TINY, compile=False, engine="reference")).corrections == ()
+    assert tier.plan(ClipRequest(**TINY, compile=True)).corrections == ()
 
 
 def test_a_distilled_clip_takes_four_steps_and_little_guidance(tier: LocalTier) -> None:

@@ -9,6 +9,7 @@ from svd_local.engine.fused.decoder_parts import biases, enter, leave, prepared,
 from svd_local.engine.fused.fold_decoder import fold_decoder
 from svd_local.engine.fused.layout import as_tokens
 from svd_local.engine.fused.passes import WHOLE
+from svd_local.engine.fused.regions import Compilation, working
 from svd_local.engine.fused.resblock import joined_spatial, temporal_
 from svd_local.engine.fused.streaming import Streaming, stream
 from svd_local.engine.fused.weights import DecoderWeights, map_tensors
@@ -28,11 +29,13 @@ class FusedDecoder:
         weights: the folded network.
         scaling_factor: what the denoiser's latents are to be divided by.
         streaming: how to decode in little memory; None decodes all frames at once.
+        compilation: what of a decode of all frames at once is compiled; None for nothing.
     """
 
     weights: DecoderWeights
     scaling_factor: float
     streaming: Streaming | None = None
+    compilation: Compilation | None = None
 
     @classmethod
     def from_reference(cls, vae: nn.Module, dtype: torch.dtype | None = None) -> FusedDecoder:
@@ -94,7 +97,9 @@ class FusedDecoder:
 
         latents = latents.to(self.weights.conv_in.weight.dtype)
         if self.streaming is None:
-            return leave(torch.split(_at_once(latents, self.weights), 1, dim=1), self.weights)
+            with working(self.compilation):
+                last = _at_once(latents, self.weights)
+            return leave(torch.split(last, 1, dim=1), self.weights)
         return leave(stream(latents, self.weights, self.streaming), self.weights)
 
 

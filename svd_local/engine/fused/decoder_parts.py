@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from svd_local.engine.fused.layout import as_frame_rows, as_time, from_images, from_time
 from svd_local.engine.fused.norms import group_norm, group_norm_silu
-from svd_local.engine.fused.ops import attend, conv3x3, linear
+from svd_local.engine.fused.ops import attend, conv3x3, linear_
 from svd_local.engine.fused.passes import WHOLE
 from svd_local.engine.fused.resample import upsample
 from svd_local.engine.fused.weights import FrameAttention
@@ -42,11 +42,11 @@ def prepared(x: Tensor, before: FrameAttention | Upsample | None) -> Tensor:
 
 def _attend_(x: Tensor, weights: FrameAttention) -> None:
     rows = group_norm(as_frame_rows(x), weights.norm)
-    qkv = linear(rows, weights.attention.qkv)
+    qkv = linear_(rows, weights.attention.qkv)
     heads = qkv.view(*rows.shape[:2], 3, weights.attention.heads, -1)
     query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
     mixed = attend(query, key, value).transpose(1, 2).reshape(rows.shape)
-    x.add_(linear(mixed, weights.attention.out).view(x.shape))
+    x.add_(linear_(mixed, weights.attention.out).view(x.shape))
 
 
 def biases(block: ResBlock) -> Biases:

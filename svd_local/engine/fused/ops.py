@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from svd_local.engine.fused.attention import by_measurement
+from svd_local.engine.fused.fp8 import product_
 from svd_local.engine.fused.kernels.choice import takes, takes_frames
 from svd_local.engine.fused.layout import as_images, from_images
+from svd_local.engine.fused.weights import Affine, Fp8Affine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from svd_local.engine.fused.weights import Affine, FeedForward, Norm
+    from svd_local.engine.fused.weights import FeedForward, Norm
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention over (batch, heads, tokens, head size), any strides."""
     from torch.nn.functional import scaled_dot_product_attention
 
-    return scaled_dot_product_attention(query, key, value)
+    with by_measurement(query):
+        return scaled_dot_product_attention(query, key, value)
 
 
 def linear(x: Tensor, affine: Affine) -> Tensor:
@@ -29,6 +33,19 @@ def linear(x: Tensor, affine: Affine) -> Tensor:
     from torch.nn import functional
 
     return functional.linear(x, affine.weight, affine.bias)
+
+
+def linear_(x: Tensor, layer: Affine | Fp8Affine, bias: Tensor | None = None) -> Tensor:
+    """As `linear`, of an input that nobody needs any more: a layer in 8 bits scales it in place.
+
+    ``bias`` stands in for the layer's own.
+    """
+    from torch.nn import functional
+
+    bias = layer.bias if bias is None else bias
+    if isinstance(layer, Fp8Affine):
+        return product_(x, layer, bias)
+    return functional.linear(x, layer.weight, bias)
 
 
 def layer_norm(x: Tensor, norm: Norm) -> Tensor:
@@ -69,20 +86,20 @@ def convolve_for_norm(
 
 
 def feed_forward(x: Tensor, weights: FeedForward) -> Tensor:
-    """GEGLU, projected back."""
-    return linear(geglu(x, weights.proj), weights.out)
+    """GEGLU, projected back. Nobody needs ``x`` any more."""
+    return linear_(geglu(x, weights.proj), weights.out)
 
 
-def geglu(x: Tensor, proj: Affine) -> Tensor:
-    """Value times GELU(gate), both from one product of x (..., channels)."""
+def geglu(x: Tensor, proj: Affine | Fp8Affine) -> Tensor:
+    """Value times GELU(gate), both from one product of x (..., channels), which nobody needs any more."""
     import torch
     from torch.nn.functional import gelu
 
     width = x.shape[-1]
-    if takes("geglu-product", x, width):
+    if isinstance(proj, Affine) and takes("geglu-product", x, width):
         out = torch.ops.svd_local.geglu_product(x.reshape(-1, width), proj.weight, proj.bias)
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
-    both = linear(x, proj)
+    both = linear_(x, proj)
     if takes("geglu", x, width):
         out = torch.ops.svd_local.geglu(both.flatten(0, -2), width)
         return out.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
@@ -107,29 +124,34 @@ def attend_over_frames(qkv: Tensor, heads: int) -> Tensor:
     return attend(query, key, value).permute(2, 0, 1, 3).reshape(1, frames, positions, -1)
 
 
-def add_projected_(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Add y @ weight^T and a clip's bias to x (b, ..., c) in place."""
-    from torch.nn.functional import linear as product
-
+def add_projected_(x: Tensor, y: Tensor, layer: Affine | Fp8Affine, bias: Tensor) -> None:
+    """Add y @ weight^T and a clip's bias to x (b, ..., c) in place. Nobody needs ``y`` any more."""
     if bias.shape[0] == 1:
-        x.add_(product(y, weight, bias[0]))
+        x.add_(linear_(y, layer, bias[0]))
         return
     for item in range(x.shape[0]):
-        x[item].add_(product(y[item], weight, bias[item]))
+        x[item].add_(linear_(y[item], layer, bias[item]))
 
 
 def add_projected_and_norm_(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, norm: Norm
+    x: Tensor, y: Tensor, layer: Affine | Fp8Affine, bias: Tensor, norm: Norm
 ) -> Tensor:
     """The same to x (b, f, n, c), and the layer norm of what it has become."""
     import torch
-    from torch.nn.functional import linear as product
 
     if takes("add-layer-norm", x, x.shape[-1]):
-        made = product(y, weight).flatten(1, 2)
+        made = _unbiased_(y, layer).flatten(1, 2)
         normed = torch.ops.svd_local.add_layer_norm_(
             x.flatten(1, 2), made, bias, norm.weight, norm.bias, norm.eps
         )
         return normed.view(x.shape)  # type: ignore[no-any-return]
-    add_projected_(x, y, weight, bias)
+    add_projected_(x, y, layer, bias)
     return layer_norm(x, norm)
+
+
+def _unbiased_(x: Tensor, layer: Affine | Fp8Affine) -> Tensor:
+    from torch.nn import functional
+
+    if isinstance(layer, Fp8Affine):
+        return product_(x, layer, None)
+    return functional.linear(x, layer.weight)

@@ -22,6 +22,7 @@ from svd_local.engine.fused.norms import (
     widened,
 )
 from svd_local.engine.fused.ops import convolve, convolve_for_norm, linear
+from svd_local.engine.fused.regions import region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,7 @@ def _join(parts: tuple[Tensor, ...], chosen: slice) -> Tensor:
     return torch.cat([part[:, chosen].to(device, non_blocking=True) for part in parts], dim=-1)
 
 
+@region
 def spatial(x: Tensor, weights: Residual, bias: Tensor) -> Tensor:
     """The spatial residual of (b, f, h, w, c), as a new tensor."""
     conv2 = weights.conv2
@@ -88,21 +90,21 @@ def temporal_(x: Tensor, weights: Residual, bias: Tensor, passes: Passes) -> Non
     _, frames, positions, channels = x.shape
     slices = passes.slices(positions, frames * channels)
     if len(slices) == 1:
-        h = _across_clip(x, weights, bias)
-        x.add_(h)
+        _across_clip_(x, weights, bias)
         return
     _temporal_in_passes_(x, weights, bias, slices)
 
 
-def _across_clip(x: Tensor, weights: Residual, bias: Tensor) -> Tensor:
-    """The temporal residual's branch with both norms over the whole clip at once."""
+@region
+def _across_clip_(x: Tensor, weights: Residual, bias: Tensor) -> None:
+    """The same with both norms over the whole clip at once."""
     conv2 = weights.conv2
     assert conv2.bias is not None
     h = group_norm_silu(as_clip_rows(x), weights.norm1).view(x.shape)
     h, late = convolve_for_norm(as_time(h), weights.conv1.weight, bias, (1, 0))
     h = from_time(h)
     h = group_norm_silu(as_clip_rows(h), weights.norm2, late).view(x.shape)
-    return from_time(convolve(as_time(h), conv2.weight, conv2.bias[None], (1, 0)))
+    x.add_(from_time(convolve(as_time(h), conv2.weight, conv2.bias[None], (1, 0))))
 
 
 def _temporal_in_passes_(x: Tensor, weights: Residual, bias: Tensor, slices: list[slice]) -> None:

@@ -17,7 +17,9 @@ from svd_local.engine.fused.ops import (
     geglu,
     layer_norm,
     linear,
+    linear_,
 )
+from svd_local.engine.fused.regions import region
 from svd_local.engine.fused.supply import AT_HAND
 
 if TYPE_CHECKING:
@@ -81,10 +83,14 @@ def _among_frames_(
 ) -> None:
     """The temporal block on the tokens with their frame's place, mixed into them."""
     for chosen in positions:
-        still = tokens[:, :, chosen]
-        moving = still + places[:, None]
-        temporal_block_(moving, weights, bias)
-        still.lerp_(moving, weights.share)
+        _mix_in_(tokens[:, :, chosen], weights, bias, places)
+
+
+@region
+def _mix_in_(still: Tensor, weights: TemporalBlock, bias: Tensor, places: Tensor) -> None:
+    moving = still + places[:, None]
+    temporal_block_(moving, weights, bias)
+    still.lerp_(moving, weights.share)
 
 
 def _project_in(x: Tensor, weights: Entry, slices: list[slice]) -> Tensor:
@@ -97,20 +103,22 @@ def _project_in(x: Tensor, weights: Entry, slices: list[slice]) -> Tensor:
     return tokens
 
 
+@region
 def _normed_tokens(x: Tensor, weights: Entry) -> Tensor:
     normed = group_norm(as_frame_rows(x), weights.norm)
     return linear(normed, weights.proj).view(*x.shape[:2], normed.shape[1], -1)
 
 
+@region
 def spatial_block_(x: Tensor, weights: SpatialBlock, bias: Tensor) -> None:
     """Attention among each frame's positions and feed-forward, on (b, f, n, c) in place."""
     batch, frames, positions, _ = x.shape
     heads, out = weights.attention.heads, weights.attention.out
-    qkv = linear(layer_norm(x, weights.norm1), weights.attention.qkv)
+    qkv = linear_(layer_norm(x, weights.norm1), weights.attention.qkv)
     qkv = qkv.view(batch * frames, positions, 3, heads, -1)
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     mixed = attend(query, key, value).transpose(1, 2).reshape(batch, frames, positions, -1)
-    normed = add_projected_and_norm_(x, mixed, out.weight, bias, weights.norm3)
+    normed = add_projected_and_norm_(x, mixed, out, bias, weights.norm3)
     del qkv, query, key, value, mixed  # the feed-forward needs all the room there is
     x.add_(feed_forward(normed, weights.feed_forward))
 
@@ -120,9 +128,7 @@ def temporal_block_(x: Tensor, weights: TemporalBlock, bias: Tensor) -> None:
     first = weights.feed_forward_in
     assert first.out.bias is not None
     hidden = geglu(layer_norm(x, weights.norm_in), first.proj)
-    normed = add_projected_and_norm_(
-        x, hidden, first.out.weight, first.out.bias[None], weights.norm1
-    )
+    normed = add_projected_and_norm_(x, hidden, first.out, first.out.bias[None], weights.norm1)
     del hidden
     normed = _attend_over_frames_(x, normed, weights, bias)
     x.add_(feed_forward(normed, weights.feed_forward))
@@ -130,8 +136,8 @@ def temporal_block_(x: Tensor, weights: TemporalBlock, bias: Tensor) -> None:
 
 def _attend_over_frames_(x: Tensor, normed: Tensor, weights: TemporalBlock, bias: Tensor) -> Tensor:
     """Add the attention of ``normed`` to ``x``, and give the norm of the sum."""
-    heads, out = weights.attention.heads, weights.attention.out.weight
-    qkv = linear(normed, weights.attention.qkv)
+    heads, out = weights.attention.heads, weights.attention.out
+    qkv = linear_(normed, weights.attention.qkv)
     if takes_frames(qkv, heads):
         mixed = attend_over_frames(qkv, heads)
         del qkv

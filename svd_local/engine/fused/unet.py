@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from svd_local.engine.fused.conditioning import Conditioning
 from svd_local.engine.fused.fold_unet import fold_unet
+from svd_local.engine.fused.fp8 import in_fp8
 from svd_local.engine.fused.layout import from_images
 from svd_local.engine.fused.network import StepConstants, features
 from svd_local.engine.fused.ops import conv3x3
 from svd_local.engine.fused.passes import WHOLE, Passes
+from svd_local.engine.fused.regions import Compilation, working
 from svd_local.engine.fused.skips import ResidentSkips, SkipStore
 from svd_local.engine.fused.supply import AT_HAND, Streamed, Supply
 from svd_local.engine.fused.unknown import UnknownPart
@@ -83,6 +85,7 @@ class FusedUNet:
         one_by_one: run the batch's items (the halves of guidance) one after another.
         skips: makes the store of the down path's results, one for each run through the network.
         supply: has the weights between conv_in and the way out on the device when they are due.
+        compilation: what of a step is compiled; None for nothing.
     """
 
     weights: UNetWeights
@@ -91,6 +94,7 @@ class FusedUNet:
     one_by_one: bool = False
     skips: Callable[[], SkipStore] = field(default=ResidentSkips)
     supply: Supply = AT_HAND
+    compilation: Compilation | None = None
 
     @classmethod
     def from_reference(cls, unet: nn.Module, dtype: torch.dtype | None = None) -> FusedUNet:
@@ -144,6 +148,10 @@ class FusedUNet:
         )
         supply = Streamed(parts_in_order(weights), device)
         return replace(self, weights=weights, supply=supply)
+
+    def in_fp8(self) -> FusedUNet:
+        """An approximate copy with linear layers in 8 bits, see `fp8`; the rest shares our memory."""
+        return replace(self, weights=in_fp8(self.weights))
 
     def prepare(
         self,
@@ -214,6 +222,12 @@ class FusedUNet:
         latents = latents.to(self.dtype)
         if deep is not None:
             deep.begin(step)
+        with working(self.compilation):
+            return self._step(latents, clip, step, deep)
+
+    def _step(
+        self, latents: Tensor, clip: ClipConstants, step: int, deep: DeepCache | None
+    ) -> Tensor:
         if self.one_by_one:
             return self._items_apart(latents, clip, step, deep)
         x = self._features(latents, clip, step, None if deep is None else deep.of(0))

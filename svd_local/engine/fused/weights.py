@@ -27,6 +27,23 @@ class Affine:
 
 
 @dataclass(frozen=True, slots=True)
+class Fp8Affine:
+    """A linear layer in 8 bits, see `fp8`.
+
+    Attributes:
+        weight: (out, in) in float8_e4m3fn; times ``scale``, a single-precision scalar, it is the layer's.
+        bias: (out,) in the working precision.
+        inverse: scalar in the working precision, what every input is multiplied by before it is
+            rounded; None where that follows from the input.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+    inverse: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
 class Norm:
     """A group norm over ``groups`` groups of channels, or a layer norm where ``groups`` is 1."""
 
@@ -64,8 +81,8 @@ class ResBlock:
 class Attention:
     """Self-attention: query, key and value as one product (3 * inner, channels)."""
 
-    qkv: Affine
-    out: Affine
+    qkv: Affine | Fp8Affine
+    out: Affine | Fp8Affine
     heads: int
 
 
@@ -73,8 +90,8 @@ class Attention:
 class FeedForward:
     """GEGLU: one product for value and gate (2 * inner, channels), then (channels, inner)."""
 
-    proj: Affine
-    out: Affine
+    proj: Affine | Fp8Affine
+    out: Affine | Fp8Affine
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,9 @@ def residual(items: int, rows: int, width: int, biases: int = 1) -> Trial:
     def work(
         x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor
     ) -> Tensor:
-        return ops.add_projected_and_norm_(x, y, weight, bias, Norm(scale, shift, _EPS))
+        return ops.add_projected_and_norm_(
+            x, y, Affine(weight, None), bias, Norm(scale, shift, _EPS)
+        )
 
     map_ = (items, 1, rows, width)
     shapes = (map_, map_, (width, width), (biases, width), (width,), (width,))

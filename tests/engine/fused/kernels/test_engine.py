@@ -119,7 +119,8 @@ def test_a_compiler_takes_the_engine_with_its_kernels() -> None:
 
     def work(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x = x.clone()
-        made = ops.add_projected_and_norm_(x, y, proj.weight[:32], proj.bias[None, :32], norm)  # type: ignore[index]
+        out = Affine(proj.weight[:32], None)
+        made = ops.add_projected_and_norm_(x, y, out, proj.bias[None, :32], norm)  # type: ignore[index]
         return ops.geglu(made, proj) + x.repeat(1, 1, 1, 4)
 
     compiled = torch.compile(work, backend="aot_eager", fullgraph=True, dynamic=False)
