@@ -97,7 +97,7 @@ def cross_attention(subject: Subject) -> Iterator[None]:
         for item in range(batch):
             one = slice(item, item + 1)
             mixed = attend_over_frames(qkv[one], attention.heads)
-            add_projected_(x[one], mixed, attention.out.weight, attention.out.bias[None])
+            add_projected_(x[one], mixed, attention.out, attention.out.bias[None])
         # diffusers makes positions the batch, and repeats the context for each.
         rows = x.transpose(1, 2).reshape(batch * positions, frames, channels)
         added = cross(rows, subject.context.repeat_interleave(positions, dim=0), block)
@@ -167,19 +167,19 @@ def time_biases(subject: Subject) -> Iterator[None]:
             x if weights.shortcut is None else linear(x, weights.shortcut)
         )
 
-    def across_clip(x: Tensor, weights: Any, _: Tensor) -> Tensor:
+    def across_clip_(x: Tensor, weights: Any, _: Tensor) -> None:
         h = group_norm_silu(as_clip_rows(x), weights.norm1).view(x.shape)
         h = from_time(convolve(as_time(h), weights.conv1.weight, weights.conv1.bias[None], (1, 0)))
         h = h + time_of(weights).view(*x.shape[:2], 1, -1)
         h = group_norm_silu(as_clip_rows(h), weights.norm2).view(x.shape)
-        return from_time(
-            convolve(as_time(h), weights.conv2.weight, weights.conv2.bias[None], (1, 0))
+        x.add_(
+            from_time(convolve(as_time(h), weights.conv2.weight, weights.conv2.bias[None], (1, 0)))
         )
 
     with (
         mock.patch.object(FusedUNet, "_features", with_embedding),
         mock.patch.object(resblock, "spatial", spatial),
-        mock.patch.object(resblock, "_across_clip", across_clip),
+        mock.patch.object(resblock, "_across_clip_", across_clip_),
     ):
         yield
 
@@ -240,7 +240,7 @@ def one_product(_: Subject) -> Iterator[None]:
             for part in weights.attention.qkv.weight.chunk(3)
         )
         mixed = attend(query, key, value).transpose(1, 2).reshape(batch, frames, positions, -1)
-        add_projected_(x, mixed, weights.attention.out.weight, bias)
+        add_projected_(x, mixed, weights.attention.out, bias)
         x.add_(feed_forward(layer_norm(x, weights.norm3), weights.feed_forward))
 
     def attend_over_frames_(x: Tensor, normed: Tensor, weights: Any, bias: Tensor) -> Tensor:
@@ -297,18 +297,18 @@ def guidance_first(_: Subject) -> Iterator[None]:
 def flat_time(_: Subject) -> Iterator[None]:
     """Temporal convolutions in three dimensions over (batch, channels, frames, positions, 1)."""
 
-    def across_clip(x: Tensor, weights: Any, bias: Tensor) -> Tensor:
+    def across_clip_(x: Tensor, weights: Any, bias: Tensor) -> None:
         h = group_norm_silu(as_clip_rows(x), weights.norm1).view(x.shape)
         h = deep(h, weights.conv1.weight, bias)
         h = group_norm_silu(as_clip_rows(h), weights.norm2).view(x.shape)
-        return deep(h, weights.conv2.weight, weights.conv2.bias[None])
+        x.add_(deep(h, weights.conv2.weight, weights.conv2.bias[None]))
 
     def deep(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         volume = x.permute(0, 3, 1, 2).contiguous()[..., None]
         out = functional.conv3d(volume, weight.contiguous()[..., None], bias[0], padding=(1, 0, 0))
         return out[..., 0].permute(0, 2, 3, 1).contiguous()
 
-    with mock.patch.object(resblock, "_across_clip", across_clip):
+    with mock.patch.object(resblock, "_across_clip_", across_clip_):
         yield
 
 
