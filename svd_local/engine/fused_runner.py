@@ -85,9 +85,18 @@ class FusedRunner:
         self._way = way
 
     def render(
-        self, way: FusedWay, image: Image, sampling: Sampling, *, report: Report, check: Check
-    ) -> Generator[Pixels, None, tuple[Phases, int]]:
+        self,
+        way: FusedWay,
+        image: Image,
+        sampling: Sampling,
+        *,
+        report: Report,
+        check: Check,
+        counts: bool = True,
+    ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
         """One clip (see `streams`), and the bytes of live tensors at its peak.
+
+        On the CPU they are followed where ``counts``, else they are None.
 
         Raises:
             Exception: what `fused.render.render` raises.
@@ -100,6 +109,8 @@ class FusedRunner:
 
             phases = yield from work
             return phases, int(torch.cuda.max_memory_allocated(self._device))
+        if not counts:
+            return (yield from work), None
         phases, peak = yield from counted(work, self._device)
         return phases, self._weight_bytes() + peak
 
