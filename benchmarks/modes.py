@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.common import Result, arguments_for, finish, spread, synchronise
 from benchmarks.engines import release_folded
+from benchmarks.options import count, run
 from benchmarks.setting import Setting, models_folder, picture
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.checkpoints import resolve_distilled
@@ -52,8 +53,8 @@ Frames = np.ndarray[Any, np.dtype[np.uint8]]
 def main() -> None:
     """Measure, print, and write the result."""
     parser = arguments_for(__doc__)
-    parser.add_argument("--steps", type=int, default=25, help="of the exact and the cached clips")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--steps", type=count, default=25, help="of the exact and the cached clips")
+    parser.add_argument("--runs", type=count, default=3)
     arguments = parser.parse_args()
     result = measure(Setting.of(arguments), steps=arguments.steps, runs=arguments.runs)
     finish(result, arguments.json)
@@ -215,4 +216,4 @@ def distance(made: Made, exact: Made) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
