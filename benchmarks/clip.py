@@ -43,6 +43,7 @@ from benchmarks.speeds import (
     add_options,
     caching_of,
     check,
+    require_depth,
     sampled,
     schedule_of,
     told_of_unet,
@@ -113,8 +114,16 @@ def measure(
         backend: of torch.compile, where the engine compiles.
         speed: what the result is to say.
         caching: interval and depth, where features are cached.
-        budget: most bytes to plan for; the engine is one of `PLANNED`.
+        budget: most bytes to plan for.
+
+    Raises:
+        ValueError: the engine is none that plans for a budget.
+        InvalidRequest: the budget is below the smallest plan, or the depth beyond the network.
     """
+    if budget is not None and engine not in PLANNED:
+        raise ValueError(f"the {engine} engine plans for no budget")
+    if caching is not None:
+        require_depth(setting, caching)
     planned: Planned | None = None
     render: Render
     if engine in PLANNED and (budget is not None or setting.device == "cpu"):

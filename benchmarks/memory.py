@@ -140,8 +140,8 @@ def one_cap(arguments: argparse.Namespace) -> Result:
         ended = time.perf_counter()
     except (SvdLocalError, torch.OutOfMemoryError) as error:
         outcome = error.code if isinstance(error, SvdLocalError) else "out-of-memory"
-        hint = error.hint if isinstance(error, SvdLocalError) else ""
-        return {**result, "outcome": outcome, "error": f"{error} {hint}".strip()}
+        said = f"{error}. {error.hint}" if isinstance(error, SvdLocalError) else str(error)
+        return {**result, "outcome": outcome, "error": said.strip()}
     np.save(arguments.pixels, made.frames)
     memory = made.memory
     return {

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from benchmarks.options import count, existing, gib
 from benchmarks.setting import Setting, models_folder
+from svd_local.engine.blueprint import blueprint_of
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.checkpoints import distilled_checkpoint, resolve_distilled
 from svd_local.engine.distilled import DistilledUNet
 from svd_local.engine.values import Caching, Sampling, Schedule
+from svd_local.errors import InvalidRequest
 
 SPEEDS = ("exact", "cached", "distilled")
 STEPS: dict[Schedule, int] = {"karras": 25, "align-your-steps": 10, "consistency": 4}
@@ -74,6 +76,20 @@ def caching_of(arguments: argparse.Namespace) -> Caching | None:
     return Caching(
         arguments.cache_interval or CACHING.interval, arguments.cache_depth or CACHING.depth
     )
+
+
+def require_depth(setting: Setting, caching: Caching) -> None:
+    """Refuse to cache behind layers that the network does not have.
+
+    Raises:
+        InvalidRequest: says how many it has.
+    """
+    depths = blueprint_of(setting.checkpoint).unet.cache_depths
+    if caching.depth > depths:
+        raise InvalidRequest(
+            f"--cache-depth {caching.depth}: checkpoint {setting.checkpoint.name} has {depths}",
+            hint=f"Write 1 to {depths}.",
+        )
 
 
 def schedule_of(arguments: argparse.Namespace) -> Schedule:

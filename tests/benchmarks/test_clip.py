@@ -77,6 +77,8 @@ def test_a_budget_too_small_is_refused_with_the_least_that_would_do(setting: Set
     with pytest.raises(InvalidRequest) as refused:
         measure(setting, "fused", steps=1, runs=1, budget=2**20)
     assert "Allow at least" in refused.value.hint
+    with pytest.raises(ValueError, match="compiled engine plans for no budget"):
+        measure(setting, "compiled", steps=1, runs=1, budget=2**30)
 
 
 def test_a_clip_begun_again_is_no_measurement(setting: Setting) -> None:

@@ -67,7 +67,11 @@ def test_an_error_of_ours_is_one_line_with_its_hint(
     from benchmarks import clip
 
     monkeypatch.setenv("SVD_LOCAL_MODELS_DIR", str(tmp_path))
-    for argv in (["--checkpoint", "nosuch"], ["--speed", "distilled"]):
+    for argv in (
+        ["--checkpoint", "nosuch"],
+        ["--speed", "distilled"],
+        ["--speed", "cached", "--cache-depth", "99"],
+    ):
         monkeypatch.setattr(sys, "argv", ["clip", *argv])
         with pytest.raises(SystemExit) as ended:
             options.run(clip.main)
