@@ -117,14 +117,21 @@ def with_distilled(setting: Setting, file: Path | None) -> Iterator[Setting]:
         CheckpointBroken: it is no UNet of the checkpoint's architecture.
     """
     if file is None:
-        found = resolve_distilled(setting.checkpoint.name, models_folder())
+        found = resolve_distilled(_findable(setting.checkpoint), models_folder())
         yield dataclasses.replace(setting, checkpoint=found)
         return
     with tempfile.TemporaryDirectory(prefix="svd-local-distilled-") as folder:
         (Path(folder) / file.name).symlink_to(file.resolve())
-        unet = DistilledUNet(file.stem, Path(folder), setting.checkpoint.name)
+        unet = DistilledUNet(file.stem, Path(folder), _findable(setting.checkpoint))
         found = distilled_checkpoint(unet, models_folder())
         yield dataclasses.replace(setting, checkpoint=found)
+
+
+def _findable(checkpoint: Checkpoint) -> str:
+    """What `resolve` knows a checkpoint by: its path, where it was given by that."""
+    if checkpoint.path is not None and checkpoint.source in ("folder", "file"):
+        return str(checkpoint.path.absolute())
+    return checkpoint.name
 
 
 def told_of_unet(checkpoint: Checkpoint) -> str | None:

@@ -103,9 +103,7 @@ def predict(placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize:
     steps = int(_UNET_ELEMENTS * sizes.unet_width * batch * (pixels // 64) * itemsize)
     encoding = encoding_bytes(sizes, sampling)
     chunk = min(sampling.decode_chunk, sampling.frames)
-    maps = max(
-        _DECODER_ELEMENTS * sizes.decoder_width, _DECODER_END_ELEMENTS * sizes.encoder_width
-    )
+    maps = max(_DECODER_ELEMENTS * sizes.decoder_width, _DECODER_END_ELEMENTS * sizes.encoder_width)
     decoding = maps * pixels * chunk * itemsize
     decoding += 3 * sampling.frames * pixels * 3 * _FP32
     upcast = sizes.vae_parameters * (_FP32 - itemsize)
