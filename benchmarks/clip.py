@@ -147,6 +147,7 @@ def measure(
     phases = {name: spread([run.phases[name] for run in measured]) for name in measured[0].phases}
     return {
         **setting.describe("clip"),
+        "checkpoint": (setting.checkpoint.base or setting.checkpoint).name,
         "engine": engine,
         "compile_backend": backend if "compiled" in engine else None,
         "speed": speed,

@@ -114,7 +114,7 @@ def _clip_on_cpu(results: Sequence[Result]) -> str:
                 result["plan"],
                 f"{middle / base:.2f} ({least / base:.2f} to {most / base:.2f})" if base else "",
                 _mib(result["predicted_peak_bytes"]),
-                _mib(result["peak_bytes"]),
+                _mib(result["peak_bytes"]) or "not counted",
             )
         )
     head = (
@@ -227,7 +227,8 @@ def _memory_on_cpu(results: Sequence[Result]) -> str:
                 )
             )
     head = "engine | budget MiB | plan | predicted MiB | counted MiB | times as long as without | within one level"
-    return f"{_rehearsed(results)}, {results[0]['steps']} steps:\n\n{grid(head, rows)}"
+    told = f"{_rehearsed(results)}. {results[0]['steps']} steps; the counting slows each clip"
+    return f"{told}:\n\n{grid(head, rows)}"
 
 
 def _memory_on_gpu(results: Sequence[Result]) -> str:
@@ -424,7 +425,7 @@ def _budget(result: Result) -> str:
 
 
 def _schedule(result: Result) -> str:
-    return "" if result["schedule"] == "karras" else f" ({result['schedule']})"
+    return "" if result["schedule"] in ("karras", "consistency") else f" ({result['schedule']})"
 
 
 def _spread(values: dict[str, float], digits: int) -> str:

@@ -63,6 +63,7 @@ def test_every_mode_and_budget_has_the_same_keys_and_says_what_it_was(
     assert [cached[key] for key in ("speed", "cache_interval", "cache_depth")] == ["cached", 2, 3]
     assert (distilled["speed"], distilled["schedule"]) == ("distilled", "consistency")
     assert "only the time means anything" in distilled["distilled"]
+    assert distilled["checkpoint"] == "tiny-svd"
     assert (tight["speed"], tight["budget_bytes"]) == ("exact", 37 * 2**20)
     assert "streaming decode" in tight["plan"]
     assert tight["peak_bytes"] <= tight["budget_bytes"]
