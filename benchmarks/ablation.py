@@ -17,7 +17,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.common import RESULTS, gpu_name, processor, spread, versions, write_json
 from benchmarks.common import seconds as elapsed
+from benchmarks.options import count, count_or_none, run, target
 from benchmarks.subject import CPU, CUDA, Size, Subject
 from benchmarks.undone import SAVINGS, Saving
 from svd_local.engine.fused.counting import count_flops, fake_cuda, fake_parameters
@@ -66,13 +66,13 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--pairs", type=int, default=9, help="of the step and of each part")
+    parser.add_argument("--pairs", type=count, default=9, help="of the step and of each part")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="of each saving; 0 leaves savings out"
+        "--rounds", type=count_or_none, default=5, help="of each saving; 0 leaves savings out"
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
     parser.add_argument("--shared", action="store_true", help="say that the machine had other work")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=target)
     return parser.parse_args(given)
 
 
@@ -256,4 +256,4 @@ def _attention(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -24,6 +24,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import count, count_or_none, run, target
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _VARIABLE = "SVD_TEST_POSTGRES"
@@ -32,12 +34,12 @@ _VARIABLE = "SVD_TEST_POSTGRES"
 def main() -> None:
     """Kill, look, print, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=count, default=200)
+    parser.add_argument("--seed", type=count_or_none, default=1)
     parser.add_argument(
         "--postgresql", action="store_true", help="on a server of its own, not on SQLite"
     )
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=target)
     arguments = parser.parse_args()
     with _server() if arguments.postgresql else nullcontext() as server:
         result = measure(arguments.kills, arguments.seed, server)
@@ -115,4 +117,4 @@ def summed(found: dict[str, Any], seed: int, database: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

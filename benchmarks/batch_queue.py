@@ -28,6 +28,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.options import count, run, target
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Lease, NewJob
 from svd_local.result import Clip, Files
@@ -47,10 +48,10 @@ FIELDS: dict[str, Any] = {"tier": "fake", "size": "256x144", "frames": 14, "step
 def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--jobs", type=count, default=2000)
+    parser.add_argument("--workers", type=count, default=8)
+    parser.add_argument("--clips", type=count, default=64)
+    parser.add_argument("--json", type=target, default=RESULT)
     arguments = parser.parse_args()
     result = measure(arguments.jobs, arguments.workers, arguments.clips)
     text = json.dumps(result, indent=2) + "\n"
@@ -253,4 +254,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.common import Result, arguments_for, finish
+from benchmarks.options import run, seconds
 from benchmarks.setting import Setting
 from benchmarks.shapes import Attention, Convolution, Operation, Ours, Product, as_json, shapes_of
 from benchmarks.timing import milliseconds
@@ -39,7 +40,7 @@ FP8_DEPTH = 640
 def main() -> None:
     """Measure, print, and write the result."""
     parser = arguments_for(__doc__)
-    parser.add_argument("--for-s", type=float, default=0.15, help="seconds for each operation")
+    parser.add_argument("--for-s", type=seconds, default=0.15, help="seconds for each operation")
     arguments = parser.parse_args()
     finish(measure(Setting.of(arguments), arguments.for_s), arguments.json)
 
@@ -235,4 +236,4 @@ def _median(work: Callable[[], object], device: str, for_s: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

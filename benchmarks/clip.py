@@ -1,7 +1,8 @@
 """Seconds and gigabytes of one clip, from a picture on disk to an MP4 on disk, by phase.
 
     python -m benchmarks.clip [--device cpu|cuda] [--checkpoint NAME] [--engine reference|compiled|fused|fused-compiled|...]
-                              [--speed exact|cached|fp8|fp8+cached] [--attention RESULT] [--frames N] [--steps N] [--schedule karras|align-your-steps] [--runs N] [--json FILE]
+                              [--speed exact|cached|distilled|fp8|fp8+cached] [--cache-interval N] [--cache-depth N] [--distilled FILE]
+                              [--schedule karras|align-your-steps] [--budget GiB] [--attention RESULT] [--frames N] [--steps N] [--runs N] [--json FILE]
 
 Loads once, makes one clip to warm up (few steps where the schedule allows), then measures ``--runs``
 whole clips. ``to_first_step_s`` is what passed before the first of them began to denoise, imports apart:
@@ -12,12 +13,17 @@ it after the last frame. Milliseconds per step
 are taken with events of the GPU, so nothing waits for them. ``compile`` says what was compiled in parts, in
 how many seconds, all of them in the warm-up; the cache on disk makes the second process quicker. ``peak_bytes`` is, on CUDA, the most that
 torch's allocator had handed out within one clip (statistics reset before each), weights included; on
-the CPU the most bytes of living tensors in a run of its own, weights not included.
+the CPU the most bytes of living tensors in a run of its own, weights included too.
+
+``--schedule align-your-steps`` is the ten steps of ``--quality fast``. ``--budget`` has the engine run in the
+plan that a session takes within so much memory; ``plan`` and ``predicted_peak_bytes`` say which that is, on the
+CPU also without a budget. ``processor_s`` are the processor's seconds from the picture to the last frame: other
+programs on the machine stretch them less than the clock's.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import tempfile
 import time
@@ -40,25 +46,34 @@ from benchmarks.common import (
     synchronise,
 )
 from benchmarks.engines import BACKENDS, ENGINES, Render, ready
+from benchmarks.options import GIB, count, run
+from benchmarks.planned import PLANNED, Planned
 from benchmarks.setting import Setting, picture
+from benchmarks.speeds import (
+    FP8_SPEEDS,
+    STEPS,
+    add_options,
+    caching_of,
+    check,
+    require_depth,
+    sampled,
+    schedule_of,
+    told_of_unet,
+    with_distilled,
+)
 from svd_local.engine.fused.attention import is_known, learn
-from svd_local.engine.fused.counting import peak_bytes
 from svd_local.engine.fused.regions import Compilation
-from svd_local.engine.streams import drained, passed_on
+from svd_local.engine.streams import passed_on
 from svd_local.engine.values import (
     Caching,
     Pixels,
     Sampling,
     Schedule,
     ignore_check,
-    ignore_report,
 )
 from svd_local.media.beside import Beside, Check
 from svd_local.media.encode import Encoded, encode_video, encoder_settings
 
-SPEEDS = ("exact", "cached", "fp8", "fp8+cached")
-CACHING = Caching(interval=3, depth=1)
-"""As ``--speed cached`` has it by default."""
 WARM_UP_STEPS = 2
 
 
@@ -66,27 +81,32 @@ def main() -> None:
     """Measure, print, and write the result."""
     parser = arguments_for(__doc__)
     parser.add_argument("--engine", choices=ENGINES, default="fused")
-    parser.add_argument("--speed", choices=SPEEDS, default="exact")
-    parser.add_argument("--schedule", choices=("karras", "align-your-steps"), default="karras")
-    parser.add_argument("--steps", type=int, help="25, or the ten of align-your-steps")
-    parser.add_argument("--runs", type=int, default=3)
+    add_options(parser)
+    parser.add_argument("--runs", type=count, default=3)
     parser.add_argument("--compile-backend", choices=BACKENDS, default="inductor")
     parser.add_argument("--attention", type=Path, help="a result of benchmarks.attention to go by")
     fp8_option(parser)
     arguments = parser.parse_args()
+    check(parser, arguments)
     fp8_inputs(arguments)
     if arguments.attention is not None:
         learn_attention(arguments.attention)
-    steps = arguments.steps or (25 if arguments.schedule == "karras" else 10)
-    result = measure(
-        Setting.of(arguments),
-        arguments.engine,
-        steps=steps,
-        schedule=arguments.schedule,
-        runs=arguments.runs,
-        backend=arguments.compile_backend,
-        speed=arguments.speed,
-    )
+    schedule = schedule_of(arguments)
+    with contextlib.ExitStack() as stack:
+        setting = Setting.of(arguments)
+        if arguments.speed == "distilled":
+            setting = stack.enter_context(with_distilled(setting, arguments.distilled))
+        result = measure(
+            setting,
+            arguments.engine,
+            steps=arguments.steps or STEPS[schedule],
+            schedule=schedule,
+            runs=arguments.runs,
+            backend=arguments.compile_backend,
+            speed=arguments.speed,
+            caching=caching_of(arguments),
+            budget=None if arguments.budget is None else int(arguments.budget * GIB),
+        )
     finish(result, arguments.json)
 
 
@@ -105,41 +125,79 @@ def measure(
     runs: int,
     backend: str = "inductor",
     speed: str = "exact",
+    caching: Caching | None = None,
+    budget: int | None = None,
 ) -> Result:
-    """``runs`` clips after one that warms up."""
-    loaded = ready(engine, setting, backend, fp8=speed.startswith("fp8"))
+    """``runs`` clips after one that warms up.
+
+    Args:
+        setting: with the distilled checkpoint, where ``speed`` is distilled.
+        engine: one of `ENGINES`.
+        steps: of each measured clip.
+        schedule: of the steps.
+        runs: how many are measured.
+        backend: of torch.compile, where the engine compiles.
+        speed: what the result is to say.
+        caching: interval and depth, where features are cached.
+        budget: most bytes to plan for.
+
+    Raises:
+        ValueError: the engine is none that plans for a budget.
+        InvalidRequest: the budget is below the smallest plan, or the depth beyond the network.
+    """
+    if budget is not None and engine not in PLANNED:
+        raise ValueError(f"the {engine} engine plans for no budget")
+    if caching is not None:
+        require_depth(setting, caching)
+    fp8 = speed in FP8_SPEEDS
+    planned: Planned | None = None
+    compilation: Compilation | None = None
+    render: Render
+    if engine in PLANNED and not fp8 and (budget is not None or setting.device == "cpu"):
+        planned = Planned(engine, setting, budget)
+        render = planned.render
+    else:
+        loaded = ready(engine, setting, backend, fp8=fp8)
+        render, compilation = loaded.render, loaded.compilation
 
     def sampling_of(count: int) -> Sampling:
-        made = setting.sampling(count, schedule)
-        return dataclasses.replace(made, caching=CACHING) if speed.endswith("cached") else made
+        return sampled(setting, count, schedule, caching)
 
     sampling = sampling_of(steps)
     few = min(steps, WARM_UP_STEPS) if schedule == "karras" else steps
     with tempfile.TemporaryDirectory(prefix="svd-local-clip-") as folder:
         source = Path(folder) / "picture.png"
         picture(setting.width * 5 // 4, setting.height * 4 // 3).save(source)
-        first = one_clip(loaded.render, setting, sampling_of(few), source)
-        measured = [one_clip(loaded.render, setting, sampling, source) for _ in range(runs)]
+        first = one_clip(render, setting, sampling_of(few), source)
+        measured = [one_clip(render, setting, sampling, source) for _ in range(runs)]
+    load_s = loaded.load_s if planned is None else planned.load_s
     phases = {name: spread([run.phases[name] for run in measured]) for name in measured[0].phases}
     return {
         **setting.describe("clip"),
+        "checkpoint": (setting.checkpoint.base or setting.checkpoint).name,
         "engine": engine,
         "compile_backend": backend if compiles(engine) else None,
-        "compile": None if loaded.compilation is None else told(loaded.compilation),
+        "compile": None if compilation is None else told(compilation),
         "attention": "measured" if is_known(str(gpu_name(setting.device))) else "torch's choice",
         "speed": speed,
         "schedule": schedule,
         "steps": steps,
+        "cache_interval": None if caching is None else caching.interval,
+        "cache_depth": None if caching is None else caching.depth,
+        "distilled": told_of_unet(setting.checkpoint),
+        "budget_bytes": budget,
         "seconds_per_clip": spread([run.seconds for run in measured]),
         "gpu_s": phases["engine"]["median"],
-        "load_s": round(loaded.load_s, 4),
+        "processor_s": spread([run.processor_s for run in measured]),
+        "load_s": round(load_s, 4),
         "to_first_step_s": round(
-            loaded.load_s + first.phases["keyframe"] + first.phases["encode_image"], 4
+            load_s + first.phases["keyframe"] + first.phases["encode_image"], 4
         ),
         "warm_up": {"seconds": round(first.seconds, 4), "steps": few},
         "phases": phases,
         "step_ms": spread([ms for run in measured for ms in run.steps_ms], 3),
-        **_memory(loaded.render, engine, setting, few, schedule, measured),
+        **({} if planned is None else planned.plan()),
+        **_memory(planned, setting, sampling_of(few), measured),
     }
 
 
@@ -166,6 +224,7 @@ class Run:
     steps_ms: list[float]
     peak_bytes: int | None
     reserved_bytes: int | None
+    processor_s: float
 
 
 def one_clip(render: Render, setting: Setting, sampling: Sampling, source: Path) -> Run:
@@ -174,7 +233,7 @@ def one_clip(render: Render, setting: Setting, sampling: Sampling, source: Path)
     synchronise(setting.device)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     image = keyframe(source, setting)
     pictured = time.perf_counter()
     clock = StepClock(on_gpu=on_gpu)
@@ -195,7 +254,7 @@ def one_clip(render: Render, setting: Setting, sampling: Sampling, source: Path)
         frames = render(image, sampling, clock)
         phases = passed_on(frames, lambda chunk: encoder.put(chunk, ignore_check))
         synchronise(setting.device)
-        made = time.perf_counter()
+        made, processor_s = time.perf_counter(), time.process_time() - worked
         encoder.result(ignore_check)
     ended = time.perf_counter()
     return Run(
@@ -211,6 +270,7 @@ def one_clip(render: Render, setting: Setting, sampling: Sampling, source: Path)
         clock.steps_ms(),
         torch.cuda.max_memory_allocated() if on_gpu else None,
         torch.cuda.max_memory_reserved() if on_gpu else None,
+        processor_s,
     )
 
 
@@ -255,7 +315,7 @@ def _between(start: torch.cuda.Event | float, end: torch.cuda.Event | float) -> 
 
 
 def _memory(
-    render: Render, engine: str, setting: Setting, steps: int, schedule: Schedule, runs: list[Run]
+    planned: Planned | None, setting: Setting, sampling: Sampling, runs: list[Run]
 ) -> Result:
     """The largest peak of the measured runs; on the CPU that of one more run, counted."""
     if setting.device.startswith("cuda"):
@@ -264,14 +324,13 @@ def _memory(
             "reserved_bytes": max(run.reserved_bytes or 0 for run in runs),
             "peak_is": "torch's allocator, weights included",
         }
-    if compiles(engine):  # what is counted are torch's operations, and these are others
+    if planned is None:  # what is counted are torch's operations, and what is compiled are others
         return {"peak_bytes": None, "peak_is": None}
-    image, sampling = picture(setting.width, setting.height), setting.sampling(steps, schedule)
     return {
-        "peak_bytes": peak_bytes(lambda: drained(render(image, sampling, ignore_report)), "cpu"),
-        "peak_is": "living tensors of a clip of few steps, weights apart",
+        "peak_bytes": planned.peak(picture(setting.width, setting.height), sampling),
+        "peak_is": "living tensors of a clip of few steps, weights included",
     }
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.options import count, side, target
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 LIBRARIES = ("torch", "diffusers", "transformers", "triton")
@@ -137,9 +139,9 @@ def arguments_for(description: str | None) -> argparse.ArgumentParser:
         help="tiny-svd, synthetic:svd, synthetic:svd-xt, an installed name, or a path",
     )
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"))
-    parser.add_argument("--width", type=int, help="pixels; the checkpoint's own where not given")
-    parser.add_argument("--height", type=int)
-    parser.add_argument("--frames", type=int, help="the checkpoint's own where not given")
+    parser.add_argument("--width", type=side, help="pixels; the checkpoint's own where not given")
+    parser.add_argument("--height", type=side)
+    parser.add_argument("--frames", type=count, help="the checkpoint's own where not given")
     parser.add_argument(
         "--from-disk",
         action="store_true",
@@ -151,7 +153,7 @@ def arguments_for(description: str | None) -> argparse.ArgumentParser:
         default="auto",
         help="of our own: where measured to win, wherever they can run, or nowhere",
     )
-    parser.add_argument("--json", type=Path, help="file to write the result to")
+    parser.add_argument("--json", type=target, help="file to write the result to")
     return parser
 
 

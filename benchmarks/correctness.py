@@ -23,6 +23,7 @@ from diffusers import StableVideoDiffusionPipeline
 from torch import Tensor
 
 from benchmarks.common import Result, arguments_for, finish
+from benchmarks.options import count, run
 from benchmarks.setting import Setting, picture
 from svd_local.engine import reference
 from svd_local.engine.architecture import COMPONENTS
@@ -46,7 +47,7 @@ Frames = np.ndarray[Any, np.dtype[np.uint8]]
 def main() -> None:
     """Compare, print, and write the result. A failed comparison is a result, not an error."""
     parser = arguments_for(__doc__)
-    parser.add_argument("--steps", type=int, default=4, help="of the whole clip")
+    parser.add_argument("--steps", type=count, default=4, help="of the whole clip")
     arguments = parser.parse_args()
     finish(compare(Setting.of(arguments), arguments.steps), arguments.json)
 
@@ -250,4 +251,4 @@ def levels(one: Frames, other: Frames) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 
+from benchmarks.options import count, run, target
 from svd_local.engine.architecture import full_size
 from svd_local.engine.fused.counting import count_flops, fake_cuda, fake_parameters
 from svd_local.engine.fused.decoder import FusedDecoder
@@ -31,8 +32,8 @@ DTYPE = torch.float16
 def main() -> None:
     """Count, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--frames", type=int, default=25)
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--frames", type=count, default=25)
+    parser.add_argument("--json", type=target, default=RESULT)
     arguments = parser.parse_args()
     result = measure(arguments.frames)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -108,4 +109,4 @@ def _compared(reference: float, fused: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

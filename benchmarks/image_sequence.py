@@ -32,6 +32,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.options import count, run
+
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "image_sequence.json"
 MOVIEPY_HOME = HERE.parent / ".venv-moviepy"
@@ -51,7 +53,7 @@ MOST_TURNS = 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=count, default=5)
     parser.add_argument("--quality", choices=("fast", "standard", "high"), default="standard")
     parser.add_argument("--picture", nargs="+", default=PICTURES, help="sizes of the source")
     parser.add_argument("--ours", nargs=3, help=argparse.SUPPRESS)
@@ -301,4 +303,4 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

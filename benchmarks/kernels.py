@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.common import Result, arguments_for, finish, synchronise
 from benchmarks.correctness import StepInputs, step_by_reference
 from benchmarks.engines import BACKENDS, CompiledUNet
+from benchmarks.options import run
 from benchmarks.setting import Setting
 from benchmarks.timing import milliseconds
 from svd_local.engine.fused.kernels.choice import using
@@ -233,4 +234,4 @@ def heaviest(kernels: Iterable[Kernel]) -> list[Kernel]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -27,6 +27,8 @@ from typing import Any
 
 from PIL import Image
 
+from benchmarks.options import count, run, target
+
 RESULT = Path(__file__).resolve().parent / "results" / "manifest.json"
 TEMPLATE = "{lesson}/{index:06d}_{title}"
 ALLOWED_S, ALLOWED_BYTES = 60.0, 300_000_000
@@ -35,8 +37,8 @@ ALLOWED_S, ALLOWED_BYTES = 60.0, 300_000_000
 def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--rows", type=count, default=100_000)
+    parser.add_argument("--json", type=target, default=RESULT)
     arguments = parser.parse_args()
     result = measure(arguments.rows)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -139,4 +141,4 @@ def _validated(path: Path, folder: Path, *, good: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

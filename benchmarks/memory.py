@@ -27,6 +27,7 @@ import torch
 from benchmarks.clip import StepClock
 from benchmarks.common import Result, arguments_for, finish, spread, synchronise, write_json
 from benchmarks.correctness import levels
+from benchmarks.options import count, gib, run, seconds, several
 from benchmarks.setting import Setting, picture
 from svd_local.engine.session import Session
 from svd_local.engine.takes import Gathered, gathered
@@ -34,7 +35,7 @@ from svd_local.errors import SvdLocalError
 
 GIB = 2**30
 CONTEXT_BYTES = int(0.7 * GIB)
-CAPS = {"cuda": "24,16,12,8,6,4", "cpu": "0.5,0.1"}
+CAPS = {"cuda": (24, 16, 12, 8, 6, 4), "cpu": (0.5, 0.1)}
 
 
 def main() -> None:
@@ -50,9 +51,9 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = arguments_for(__doc__)
     parser.add_argument("--engine", choices=("fused", "reference"), default="fused")
-    parser.add_argument("--caps", help="GiB, separated by commas")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--seconds-each", type=float, default=150, help="the longest for one cap")
+    parser.add_argument("--caps", type=several(gib), help="GiB, separated by commas")
+    parser.add_argument("--steps", type=count, default=5)
+    parser.add_argument("--seconds-each", type=seconds, default=150, help="the longest for one cap")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pixels", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(given)
@@ -62,11 +63,10 @@ def measure(arguments: argparse.Namespace) -> Result:
     """Without a cap, then under each, the largest first."""
     # Weights that are made on the GPU would have to fit there first: under a cap they are read.
     arguments.from_disk = arguments.from_disk or arguments.device == "cuda"
-    sizes = [float(size) for size in (arguments.caps or CAPS[arguments.device]).split(",")]
     runs: list[Result] = []
     resident: np.ndarray[Any, Any] | None = None
     with tempfile.TemporaryDirectory(prefix="svd-local-memory-") as folder:
-        for size in [None, *sorted(sizes, reverse=True)]:
+        for size in [None, *sorted(arguments.caps or CAPS[arguments.device], reverse=True)]:
             run, pixels = in_own_process(arguments, size, Path(folder))
             if size is None:
                 resident = pixels
@@ -118,7 +118,7 @@ def in_own_process(
 def one_cap(arguments: argparse.Namespace) -> Result:
     """Under one cap, in this process, whose memory is limited from here on."""
     setting = Setting.of(arguments)
-    cap_gib = float(arguments.caps) if arguments.caps else None
+    (cap_gib,) = arguments.caps or (None,)
     budget = None if cap_gib is None else int(cap_gib * GIB)
     if budget is not None and setting.device == "cuda":
         total = torch.cuda.get_device_properties(0).total_memory
@@ -143,8 +143,8 @@ def one_cap(arguments: argparse.Namespace) -> Result:
         ended = time.perf_counter()
     except (SvdLocalError, torch.OutOfMemoryError) as error:
         outcome = error.code if isinstance(error, SvdLocalError) else "out-of-memory"
-        hint = error.hint if isinstance(error, SvdLocalError) else ""
-        return {**result, "outcome": outcome, "error": f"{error} {hint}".strip()}
+        said = f"{error}. {error.hint}" if isinstance(error, SvdLocalError) else str(error)
+        return {**result, "outcome": outcome, "error": said.strip()}
     np.save(arguments.pixels, made.frames)
     memory = made.memory
     return {
@@ -198,4 +198,4 @@ class DeviceWatch:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

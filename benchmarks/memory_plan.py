@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, write_json
+from benchmarks.options import count, run, several, target
 from benchmarks.setting import SEED
 from svd_local.engine.architecture import Architecture, full_size
 from svd_local.engine.blueprint import Blueprint, unet_shape, vae_shape
@@ -31,10 +31,13 @@ STEPS = 25
 def main() -> None:
     """Predict, print, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--frames", default="14,25", help="of the clips, separated by commas")
-    parser.add_argument("--json", type=Path, default=RESULTS / "memory_plan.json")
+    frames = several(count)
+    parser.add_argument(
+        "--frames", type=frames, default=[14, 25], help="of the clips, separated by commas"
+    )
+    parser.add_argument("--json", type=target, default=RESULTS / "memory_plan.json")
     arguments = parser.parse_args()
-    result = predict([int(frames) for frames in arguments.frames.split(",")])
+    result = predict(arguments.frames)
     write_json(arguments.json, result)
     print(json.dumps(result, indent=2))
 
@@ -96,4 +99,4 @@ def _brought(way: FusedWay, network: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

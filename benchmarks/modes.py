@@ -35,6 +35,7 @@ from benchmarks.common import (
     synchronise,
 )
 from benchmarks.engines import release_folded
+from benchmarks.options import count, run
 from benchmarks.setting import Setting, models_folder, picture
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.checkpoints import resolve_distilled
@@ -63,8 +64,8 @@ Frames = np.ndarray[Any, np.dtype[np.uint8]]
 def main() -> None:
     """Measure, print, and write the result."""
     parser = arguments_for(__doc__)
-    parser.add_argument("--steps", type=int, default=25, help="of the exact and the cached clips")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--steps", type=count, default=25, help="of the exact and the cached clips")
+    parser.add_argument("--runs", type=count, default=3)
     fp8_option(parser)
     arguments = parser.parse_args()
     fp8_inputs(arguments)
@@ -245,4 +246,4 @@ def distance(made: Made, exact: Made) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.options import count, run, target
+
 TARGET_S = 0.30
 SIZE = (256, 144)
 FRAMES = 14
@@ -39,9 +41,9 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "pillow", "imageio-ffmpeg")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--json", type=Path, help="file to write the result to")
+    parser.add_argument("--runs", type=count, default=9)
+    parser.add_argument("--steps", type=count, default=25)
+    parser.add_argument("--json", type=target, help="file to write the result to")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="svd-local-overhead-") as folder:
         result = measure(Path(folder), runs=arguments.runs, steps=arguments.steps)
@@ -222,4 +224,4 @@ def draw_picture() -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

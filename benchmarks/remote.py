@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import RESULTS, ROOT, Result, finish, machine, spread, versions
+from benchmarks.options import count, run, target
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -41,8 +42,8 @@ TOKEN = "hf_of_a_benchmark"  # noqa: S105 - sent to the loopback server only
 def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=21)
-    parser.add_argument("--json", type=Path, default=RESULTS / "remote.json")
+    parser.add_argument("--runs", type=count, default=21)
+    parser.add_argument("--json", type=target, default=RESULTS / "remote.json")
     arguments = parser.parse_args()
     finish(measure(arguments.runs), arguments.json)
 
@@ -210,4 +211,4 @@ def draw_video() -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

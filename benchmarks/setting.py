@@ -37,6 +37,8 @@ class Setting:
     frames: int
     kernels: Kernels = NONE
     """Of our own, that the fused engine runs."""
+    wish: Wish = "auto"
+    """Which of them were asked for; what plans for itself chooses by it."""
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Setting:
@@ -63,6 +65,7 @@ class Setting:
             arguments.height or checkpoint.height,
             arguments.frames or checkpoint.frames,
             kernels_for(arguments.kernels, arguments.device, precision),
+            arguments.kernels,
         )
 
     def sampling(self, steps: int, schedule: Schedule = "karras") -> Sampling:

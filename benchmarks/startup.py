@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import count, run, target
+
 RESULT = Path(__file__).resolve().parent / "results" / "startup.json"
 COMMANDS = {
     "empty": (sys.executable, "-c", "pass"),
@@ -28,8 +30,8 @@ COMMANDS = {
 def main() -> None:
     """Measure, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--runs", type=count, default=15)
+    parser.add_argument("--json", type=target, default=RESULT)
     arguments = parser.parse_args()
     result = measure(arguments.runs)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -63,4 +65,4 @@ def measure(runs: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

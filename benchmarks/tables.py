@@ -67,7 +67,11 @@ def rewritten(text: str, results: Sequence[Result]) -> str:
 
 
 def clip(results: Sequence[Result]) -> str:
-    """Seconds and gigabytes of whole clips."""
+    """Seconds and gigabytes of whole clips on GPUs; on a CPU how they compare."""
+    return _by_device(results, _clip_on_gpu, _clip_on_cpu)
+
+
+def _clip_on_gpu(results: Sequence[Result]) -> str:
     head = (
         "frames | engine | steps | seconds a clip | of it the engine | ms a step | decode | peak GiB "
         "| compiling before the first | on"
@@ -78,7 +82,7 @@ def clip(results: Sequence[Result]) -> str:
         (
             (
                 result["frames"],
-                _engine(result),
+                f"{_engine(result)}{_speed(result)}{_budget(result)}",
                 f"{result['steps']}{_schedule(result)}",
                 _spread(result["seconds_per_clip"], 2),
                 f"{result['gpu_s']:.2f}",
@@ -110,6 +114,37 @@ def attention(results: Sequence[Result]) -> str:
         head = " | ".join(("shape", *(f"{name} ms" for name in names), "taken"))
         parts.append(f"{_where(result)}:\n\n{grid(head, rows)}")
     return "\n\n".join(parts)
+
+
+def _clip_on_cpu(results: Sequence[Result]) -> str:
+    """Ratios only: the processor had other work."""
+    references = {
+        (result["frames"], result["steps"]): result["processor_s"]["median"]
+        for result in results
+        if (result["engine"], result["speed"], result["budget_bytes"])
+        == ("reference", "exact", None)
+    }
+    rows = []
+    for result in sorted(results, key=lambda r: (r["steps"], r["engine"], r["speed"])):
+        base = references.get((result["frames"], result["steps"]))
+        least, middle, most = (result["processor_s"][key] for key in ("min", "median", "max"))
+        rows.append(
+            (
+                result["engine"],
+                f"{_speed(result).removeprefix(', ') or 'exact'}{_schedule(result)}",
+                result["steps"],
+                _mib(result["budget_bytes"]),
+                result["plan"],
+                f"{middle / base:.2f} ({least / base:.2f} to {most / base:.2f})" if base else "",
+                _mib(result["predicted_peak_bytes"]),
+                _mib(result["peak_bytes"]) or "not counted",
+            )
+        )
+    head = (
+        "engine | speed | steps | budget MiB | plan | times the exact reference's processor time in as many "
+        "steps | tensors MiB, predicted | counted"
+    )
+    return f"{_rehearsed(results)}:\n\n{grid(head, rows)}"
 
 
 def correctness(results: Sequence[Result]) -> str:
@@ -207,6 +242,37 @@ def twins(results: Sequence[Result]) -> str:
 
 def memory(results: Sequence[Result]) -> str:
     """A clip under ever smaller caps."""
+    return _by_device(results, _memory_on_gpu, _memory_on_cpu)
+
+
+def _memory_on_cpu(results: Sequence[Result]) -> str:
+    """Budgets of the plan alone; ratios only."""
+    rows = []
+    for result in results:
+        first = result["runs"][0]
+        for run in result["runs"]:
+            cap = "none" if run["cap_gib"] is None else f"{run['cap_gib'] * 1024:.0f}"
+            if run["outcome"] != "ok":
+                rows.append((result["engine"], cap, run["outcome"], *[""] * 4))
+                continue
+            same = run.get("against_uncapped")
+            rows.append(
+                (
+                    result["engine"],
+                    cap,
+                    run["plan"],
+                    _mib(run["predicted_peak_bytes"]),
+                    _mib(run["measured_peak_bytes"]) or "not counted",
+                    f"{run['seconds'] / first['seconds']:.2f}",
+                    f"{same['share_within_1']:.4%}" if same else "",
+                )
+            )
+    head = "engine | budget MiB | plan | predicted MiB | counted MiB | times as long as without | within one level"
+    told = f"{_rehearsed(results)}. {results[0]['steps']} steps; the counting slows each clip"
+    return f"{told}:\n\n{grid(head, rows)}"
+
+
+def _memory_on_gpu(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         for run in result["runs"]:
@@ -346,10 +412,35 @@ def grid(head: str, rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
+def _by_device(
+    results: Sequence[Result],
+    on_gpu: Callable[[Sequence[Result]], str],
+    on_cpu: Callable[[Sequence[Result]], str],
+) -> str:
+    """A table of GPUs' results, or that there are none, and one of CPUs' where there are any."""
+    there = [result for result in results if result["gpu"]]
+    others = [result for result in results if not result["gpu"]]
+    parts = [on_gpu(there)] if there else [f"On a GPU: {NOTHING}"]
+    return "\n\n".join([*parts, *([on_cpu(others)] if others else [])])
+
+
+def _rehearsed(results: Sequence[Result]) -> str:
+    """What a CPU's results are, and are not."""
+    one = results[0]
+    return (
+        f"In small, {one['frames']} frames of {one['width']}x{one['height']}: {_where(one)}, "
+        f"{one['machine']['threads']} thread(s), on a machine that had other work. Only the ratios and the bytes "
+        "mean anything, and the ratios not much"
+    )
+
+
 def _where(result: Result) -> str:
     """The device, the checkpoint's kind and what else decides speed."""
-    device = result["gpu"] or result["machine"]["processor"]
-    weights = "random weights" if result["synthetic"] else result["checkpoint"]
+    device = result["gpu"] or f"CPU ({result['machine']['processor']})"
+    name = result["checkpoint"]
+    weights = name
+    if result["synthetic"]:
+        weights = "random weights" if name.startswith("synthetic:") else f"{name}, random weights"
     return f"{device}, {result['dtype']}, {weights}, torch {result['versions']['torch']}"
 
 
@@ -369,8 +460,23 @@ def _read(result: Result) -> bool:
     return bool(result["checkpoint"].startswith("synthetic:") and result.get("from_disk"))
 
 
+def _speed(result: Result) -> str:
+    """What is approximate, and the settings that go with it."""
+    speed = result.get("speed", "exact")
+    if speed == "exact":
+        return ""
+    cached = f" {result['cache_interval']}, {result['cache_depth']}" if "cached" in speed else ""
+    note = f" ({result['distilled']})" if result.get("distilled") else ""
+    return f", {speed}{cached}{note}"
+
+
+def _budget(result: Result) -> str:
+    budget = result.get("budget_bytes")
+    return "" if budget is None else f", within {_gib(budget)} GiB: {result['plan']}"
+
+
 def _schedule(result: Result) -> str:
-    return "" if result["schedule"] == "karras" else f" ({result['schedule']})"
+    return "" if result["schedule"] in ("karras", "consistency") else f" ({result['schedule']})"
 
 
 def _spread(values: dict[str, float], digits: int) -> str:
@@ -380,6 +486,10 @@ def _spread(values: dict[str, float], digits: int) -> str:
 
 def _gib(size: int | None) -> str:
     return "" if size is None else f"{size / GIB:.2f}"
+
+
+def _mib(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:.0f}"
 
 
 def _distances(found: Result | None) -> tuple[str, str, str]:

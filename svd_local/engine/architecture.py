@@ -69,7 +69,7 @@ def full_size(frames: int) -> Architecture:
 
 
 def tiny() -> Architecture:
-    """The same classes and block types with about 6 M parameters, for 256x144 and 14 frames."""
+    """The same classes and block types with 7.9 M parameters, 6 M of them the UNet's, for 256x144 and 14 frames."""
     return Architecture(
         unet={
             **_unet([32, 64, 64, 64], heads=[1, 2, 2, 2], context=64, time_embed=32),

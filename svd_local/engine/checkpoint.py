@@ -123,6 +123,11 @@ def repair_hint(checkpoint: Checkpoint) -> str:
         return f"Delete {checkpoint.path}; it is made again."
     if checkpoint.repo is not None:
         return f"Run: svd-local models pull {checkpoint.name}"
+    if checkpoint.unet is not None:
+        return (
+            f"Have one safetensors file in {checkpoint.unet.folder}: the whole UNet, with diffusers' key "
+            f"names, distilled from {checkpoint.unet.base}; models/README.md says more."
+        )
     if checkpoint.layout == "original":
         return (
             "Give a whole file of Stable Video Diffusion, such as svd_xt.safetensors; if this one is "

@@ -5,6 +5,7 @@ No network, no torch: names are looked up in the models folder and in the hub's 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from svd_local.engine.aliases import (
 )
 from svd_local.engine.architecture import full_size
 from svd_local.engine.architecture import tiny as tiny_architecture
-from svd_local.engine.checkpoint import Checkpoint, read_lock
+from svd_local.engine.checkpoint import Checkpoint, read_lock, repair_hint
 from svd_local.engine.checkpoint_files import (
     DEFAULT_SIZE,
     at_path,
@@ -38,6 +39,7 @@ from svd_local.engine.hub_cache import snapshot_of
 from svd_local.engine.original import files as single_files
 from svd_local.engine.original.check import problems_of
 from svd_local.engine.original.recognise import SUFFIX
+from svd_local.engine.verify import require_whole, verify
 from svd_local.errors import CheckpointBroken, CheckpointUnavailable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
@@ -87,20 +89,24 @@ def looks_like_path(name: str) -> bool:
 def resolve_distilled(name: str | None, models_dir: Path) -> Checkpoint:
     """The distilled checkpoint that ``name`` stands for, or that replaces the UNet of ``name``.
 
+    Of several for one checkpoint a published one comes first, then the first by name; those whose files
+    are not whole are passed over. The notes say what else there was.
+
     Args:
         name: of a distilled UNet or of a checkpoint; None stands for svd-xt.
         models_dir: the models folder.
 
     Raises:
         CheckpointUnavailable: no distilled UNet for that checkpoint is installed, or not the checkpoint.
-        CheckpointUnknown, CheckpointBroken: as `resolve`.
+        CheckpointBroken: those that are installed are all damaged, or the checkpoint is.
+        CheckpointUnknown: as `resolve`.
     """
     base = resolve(name or DEFAULT_ORDER[0], models_dir)
     if base.unet is not None:
         return base
-    for unet in installed_unets(models_dir):
-        if unet.base in (base.name, base.repo):
-            return _distilled(unet, base)
+    fitting = [one for one in installed_unets(models_dir) if one.base in (base.name, base.repo)]
+    if fitting:
+        return _best(fitting, base)
     published = next((one for one in PUBLISHED_UNETS.values() if one.base == base.name), None)
     error = CheckpointUnavailable(
         f"no distilled UNet for checkpoint {base.name} is installed",
@@ -113,11 +119,38 @@ def resolve_distilled(name: str | None, models_dir: Path) -> Checkpoint:
     raise error
 
 
+def _best(unets: list[DistilledUNet], base: Checkpoint) -> Checkpoint:
+    """The one of ``unets`` to take, with notes on the others."""
+    require_whole(base)
+    found = [_distilled(one, base) for one in unets]
+    problems = {one.name: verify(one) for one in found}
+    whole = sorted(
+        (one for one in found if not problems[one.name]), key=lambda one: unet_of(one.name) is None
+    )
+    broken = [one for one in found if problems[one.name]]
+    told = [f"{one.name} was passed over: {problems[one.name][0]}" for one in broken]
+    if not whole:
+        raise CheckpointBroken(
+            f"no distilled UNet for checkpoint {base.name} is whole: {'; '.join(told)}",
+            hint=repair_hint(broken[0]),
+            field="speed",
+        )
+    taken, *others = whole
+    if others:
+        names = ", ".join(one.name for one in others)
+        told.insert(
+            0,
+            f"{taken.name} was taken of {len(whole)} distilled UNets for {base.name}; "
+            f"--checkpoint names another: {names}",
+        )
+    return dataclasses.replace(taken, notes=tuple(told))
+
+
 def distilled_checkpoint(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
     """A distilled UNet as a checkpoint, whether or not what it belongs to is installed.
 
     Raises:
-        CheckpointBroken: its folder does not hold one file, or what it belongs to is damaged.
+        CheckpointBroken: what it belongs to is damaged, distilled itself, or has no files.
     """
     if find_unet(unet.base, models_dir) is not None:
         raise _no_base(unet, f"{unet.base}, which is itself distilled")
@@ -142,7 +175,7 @@ def list_installed(models_dir: Path) -> list[Checkpoint]:
         cached = snapshot_of(published.repo)
         if cached is not None and not any(one.name == published.alias for one in found):
             found.append(read_folder(published.alias, cached[0], "hub-cache", published, cached[1]))
-    return [*found, *(distilled_checkpoint(one, models_dir) for one in installed_unets(models_dir))]
+    return [*found, *(_listed(one, models_dir) for one in installed_unets(models_dir))]
 
 
 def pull_name(repo: str) -> str:
@@ -154,6 +187,7 @@ def pull_name(repo: str) -> str:
 def _whole_distilled(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
     """A distilled UNet with the checkpoint it belongs to, which must be there."""
     checkpoint = distilled_checkpoint(unet, models_dir)
+    _ = unet.file  # refused now rather than when it is loaded
     if checkpoint.base is None:
         error = CheckpointUnavailable(
             f"checkpoint {unet.name} replaces the UNet of {unet.base}, which is not installed",
@@ -165,11 +199,18 @@ def _whole_distilled(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
     return checkpoint
 
 
+def _listed(unet: DistilledUNet, models_dir: Path) -> Checkpoint:
+    """For a list, in which one that is of no use hides no other; its note says why."""
+    try:
+        return distilled_checkpoint(unet, models_dir)
+    except CheckpointBroken as error:
+        return dataclasses.replace(_distilled(unet, None), notes=(error.message,))
+
+
 def _distilled(unet: DistilledUNet, base: Checkpoint | None) -> Checkpoint:
     if base is not None and base.path is None:
         raise _no_base(unet, f"{base.name}, which has no files")
     known, lock = unet_of(unet.name), read_lock(unet.folder)
-    _ = unet.file  # refused now rather than when it is loaded
     return Checkpoint(
         name=unet.name,
         path=unet.folder,

@@ -97,12 +97,19 @@ class FusedRunner:
         self._way = way
 
     def render(
-        self, way: FusedWay, image: Image, sampling: Sampling, *, report: Report, check: Check
+        self,
+        way: FusedWay,
+        image: Image,
+        sampling: Sampling,
+        *,
+        report: Report,
+        check: Check,
+        counts: bool = True,
     ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
         """One clip (see `streams`), and the bytes of live tensors at its peak.
 
-        On the CPU they are counted operation by operation, which leaves nothing to compile: a compiled
-        clip's peak is then not known.
+        On the CPU they are followed where ``counts``, operation by operation, which leaves nothing to
+        compile: else, and of a compiled clip, they are None.
 
         Raises:
             Exception: what `fused.render.render` raises.
@@ -116,9 +123,8 @@ class FusedRunner:
 
             phases = yield from work
             return phases, int(torch.cuda.max_memory_allocated(self._device))
-        if way.compiled and self.compilation.failure is None:
-            phases = yield from work
-            return phases, None
+        if not counts or (way.compiled and self.compilation.failure is None):
+            return (yield from work), None
         phases, peak = yield from counted(work, self._device)
         return phases, self._weight_bytes() + peak
 

@@ -1,12 +1,13 @@
 """How much device memory a clip needs under each placement, and which one to take.
 
 The estimates follow from the networks' sizes. With f frames of w x h pixels, c the width of the
-UNet's first level, d the width of the decoder's second and e that of the encoder's first, in
+UNet's first level, d the width of the decoder's second and e that of the VAE's first, in
 elements of the working precision unless said otherwise:
 
     UNet        28.2 * c * f * (w / 8) * (h / 8), twice that with guidance    (counted: 7.7 GiB for
                                                                     25 frames at 1024x576 in fp16)
-    decoder     4 * d * w * h for every frame of a chunk          (counted: 28.1 GiB, all 25 frames)
+    decoder     the larger of 4 * d and 7 * e, times w * h, for every frame of a chunk
+                                                              (counted: 28.1 GiB, all 25 frames)
     encoder     (5 * e + 6) * w * h in fp32, and the VAE's weights in fp32 beside
     frames      three copies in fp32 while they become bytes
 
@@ -33,6 +34,8 @@ APPROXIMATE_CHUNKS = (8, 4, 2, 1)
 
 _UNET_ELEMENTS = 28.2
 _DECODER_ELEMENTS = 4
+_DECODER_END_ELEMENTS = 7
+"""Of the decoder's last level, whose temporal blocks hold so many maps at once."""
 _ENCODER_ELEMENTS = 5
 _PICTURE_PLANES = 6
 _FP32 = 4
@@ -100,7 +103,8 @@ def predict(placement: Placement, sizes: Sizes, sampling: Sampling, *, itemsize:
     steps = int(_UNET_ELEMENTS * sizes.unet_width * batch * (pixels // 64) * itemsize)
     encoding = encoding_bytes(sizes, sampling)
     chunk = min(sampling.decode_chunk, sampling.frames)
-    decoding = _DECODER_ELEMENTS * sizes.decoder_width * pixels * chunk * itemsize
+    maps = max(_DECODER_ELEMENTS * sizes.decoder_width, _DECODER_END_ELEMENTS * sizes.encoder_width)
+    decoding = maps * pixels * chunk * itemsize
     decoding += 3 * sampling.frames * pixels * 3 * _FP32
     upcast = sizes.vae_parameters * (_FP32 - itemsize)
     if placement == "resident":

@@ -7,6 +7,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from svd_local.engine import reference
+from svd_local.engine.architecture import COMPONENTS
+from svd_local.engine.fused.counting import counted
 from svd_local.engine.memory import Rung
 from svd_local.engine.placement import Placement, clear, empty_cache, place
 from svd_local.engine.values import Check, Phases, Report, Sampling
@@ -46,18 +48,34 @@ class ReferenceRunner:
         self._placed = way.placement
 
     def render(
-        self, way: Rung, image: Image, sampling: Sampling, *, report: Report, check: Check
+        self,
+        way: Rung,
+        image: Image,
+        sampling: Sampling,
+        *,
+        report: Report,
+        check: Check,
+        counts: bool = True,
     ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
         """One clip (see `streams`), and the bytes it took at its peak; None where not measured.
+
+        On the CPU living tensors are followed where ``counts`` and everything is resident: offloaded
+        weights have nowhere else to go there. The pixels stay the same, bit for bit.
 
         Raises:
             Exception: what `reference.render` raises.
         """
         chunked = dataclasses.replace(sampling, decode_chunk=way.decode_chunk)
-        phases = yield from reference.render(
-            self.pipeline, image, chunked, report=report, check=check
-        )
-        return phases, self._measured_peak()
+        work = reference.render(self.pipeline, image, chunked, report=report, check=check)
+        if self._device.startswith("cuda"):
+            import torch
+
+            phases = yield from work
+            return phases, int(torch.cuda.max_memory_allocated(self._device))
+        if not counts or way.placement != "resident":
+            return (yield from work), None
+        phases, peak = yield from counted(work, self._device)
+        return phases, self._weight_bytes() + peak
 
     def recover(self) -> None:
         """Hooks off, weights in main memory, the VAE in its precision."""
@@ -70,9 +88,9 @@ class ReferenceRunner:
         clear(self.pipeline)
         empty_cache()
 
-    def _measured_peak(self) -> int | None:
-        if not self._device.startswith("cuda"):
-            return None
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(self._device))
+    def _weight_bytes(self) -> int:
+        return sum(
+            weight.numel() * weight.itemsize
+            for name in COMPONENTS
+            for weight in getattr(self.pipeline, name).parameters()
+        )

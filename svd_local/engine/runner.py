@@ -29,9 +29,19 @@ class Runner(Protocol):
         """Have the weights where one of the engine's ways wants them."""
 
     def render(
-        self, way: Any, image: Image, sampling: Sampling, *, report: Report, check: Check
+        self,
+        way: Any,
+        image: Image,
+        sampling: Sampling,
+        *,
+        report: Report,
+        check: Check,
+        counts: bool = True,
     ) -> Generator[Pixels, None, tuple[Phases, int | None]]:
-        """One clip (see `streams`), and the bytes it took at its peak; None where not measured."""
+        """One clip (see `streams`), and the bytes it took at its peak; None where not measured.
+
+        On a GPU the allocator knows them. On the CPU living tensors are followed where ``counts``.
+        """
 
     def recover(self) -> None:
         """After an exception: everything as it was before `prepare`."""

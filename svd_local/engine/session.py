@@ -120,6 +120,8 @@ class Session:
         self._runner: Runner | None = None
         self._unknown: UnknownPart | None = None
         self._open: weakref.ref[Stream] | None = None
+        self.counts = True
+        """Whether living tensors are followed on the CPU, which takes some time; GPUs know their peak."""
 
     def make(
         self,
@@ -289,7 +291,12 @@ class Session:
         try:
             runner, load_s = self._prepared(task, take.engine, way)
             frames = runner.render(
-                way, task.image, task.sampling, report=task.report, check=task.check
+                way,
+                task.image,
+                task.sampling,
+                report=task.report,
+                check=task.check,
+                counts=self.counts,
             )
             with contextlib.closing(frames):
                 first = next(frames)

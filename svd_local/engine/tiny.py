@@ -1,4 +1,4 @@
-"""``tiny-svd``: a checkpoint of about 6 M parameters with the real one's classes, made on the spot.
+"""``tiny-svd``: a checkpoint of 7.9 M parameters with the real one's classes, made on the spot.
 
 Its weights are random, but the paths that carry a picture through are laid by hand: the VAE passes
 a thumbnail of the picture both ways and the UNet's prediction pulls the noise towards it. So a clip

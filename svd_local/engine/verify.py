@@ -65,6 +65,8 @@ def require_whole(checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointBroken: says what is wrong with it.
     """
+    if checkpoint.base is not None:
+        require_whole(checkpoint.base)  # another folder, with a hint of its own
     problems = verify(checkpoint)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -118,14 +120,18 @@ def file_sha256(path: Path) -> str:
 
 def _distilled(checkpoint: Checkpoint, unet: DistilledUNet, *, checksums: bool) -> Iterator[str]:
     """What is wrong with a UNet file, with what it belongs to, or between the two."""
-    base, file = checkpoint.base, unet.file
+    base = checkpoint.base
     problems = [] if base is None else verify(base, checksums=checksums)
     if base is None:
-        yield f"{unet.base}, whose UNet it replaces, is not installed"
+        yield from checkpoint.notes or (f"{unet.base}, whose UNet it replaces, is not installed",)
     else:
         yield from (f"{base.name}: {problem}" for problem in problems)
     try:
+        file = unet.file
         found = _shapes([file])
+    except CheckpointBroken as error:
+        yield error.message.removeprefix(f"checkpoint {unet.name}: ")
+        return
     except (BrokenHeader, OSError) as error:
         yield str(error)
         return

@@ -128,7 +128,7 @@ def generated_parameters(
         fps = min(max(round(request.frames / request.duration), MIN_FPS), MAX_FPS)
     if request.frames is not None:
         frames = record.whole(
-            "frames", request.frames, MIN_FRAMES, MAX_FRAMES, "the checkpoint makes"
+            "frames", request.frames, MIN_FRAMES, MAX_FRAMES, "generated clips have"
         )
     elif request.duration is not None:
         frames = min(max(round(request.duration * fps), MIN_FRAMES), MAX_FRAMES)

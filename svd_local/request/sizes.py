@@ -25,16 +25,17 @@ _UNITS = {
 }
 LEAST_BUDGET = 1536 * 2**20
 """About the least that a full-size clip is made in on a GPU, for hints where the clip is not known yet."""
-_LEAST = "25 frames at 1024x576 take about 1.5GiB at least."
+_LEAST = "A full-size clip, 25 frames at 1024x576, takes about 1.5GiB at least; a smaller one takes less."
+_MOST = 2**50
 
 
 def parse_bytes(text: str | int, *, field: str) -> int:
     """The bytes that ``text`` names: a whole number, or a number with KiB, MB, GiB, G, ...
 
-    A bare letter is binary, as GPU memory is counted: ``4G`` is 4 GiB.
+    A bare letter is binary, as GPU memory is counted: ``4G`` is 4 GiB. ``4GB`` is four billion bytes.
 
     Raises:
-        InvalidRequest: it is no amount, or not above zero; ``field`` says whose it was.
+        InvalidRequest: it is no amount, not above zero, or more than a PiB; ``field`` says whose it was.
     """
     match = _PATTERN.fullmatch(str(text))
     unit = None if match is None else _UNITS.get(match["unit"].lower())
@@ -44,14 +45,20 @@ def parse_bytes(text: str | int, *, field: str) -> int:
             hint=f"Write a number and a unit, for example 4GiB or 6000MiB. {_LEAST}",
             field=field,
         )
-    amount = int(float(match["number"]) * unit)
-    if amount <= 0:
+    amount = float(match["number"]) * unit  # infinite, where there are too many digits
+    if amount < 1:
         raise InvalidRequest(
             f"{field}: {text!r} is not above zero",
             hint=f"Write how much GPU memory may be used, for example 4GiB. {_LEAST}",
             field=field,
         )
-    return amount
+    if amount > _MOST:
+        raise InvalidRequest(
+            f"{field}: {str(text)[:60]!r} is more memory than any machine has",
+            hint=f"Write a number and a unit, for example 4GiB or 6000MiB. {_LEAST}",
+            field=field,
+        )
+    return int(amount)
 
 
 def format_bytes(amount: int) -> str:

@@ -417,8 +417,12 @@ def _decoding(engine: Engine, frames: int) -> dict[str, int]:
 
 
 def _assumed(checkpoint: Checkpoint, request: ClipRequest) -> tuple[str, ...]:
-    """What was assumed of a checkpoint that does not say its frame count, where that counts."""
-    return checkpoint.notes if request.frames is None else ()
+    """What was assumed of a checkpoint that does not say its frame count, where that counts; and which
+    distilled UNet was taken where that was not plain.
+    """
+    plain = checkpoint.base or checkpoint
+    chosen = checkpoint.notes if checkpoint.base is not None else ()
+    return (*chosen, *(plain.notes if request.frames is None else ()))
 
 
 def _require_kind(request: ClipRequest, checkpoint: Checkpoint) -> None:

@@ -55,6 +55,66 @@ def test_a_result_has_every_key_and_its_phases_add_up(setting: Setting, engine: 
     json.dumps(result)
 
 
+def test_every_mode_and_budget_has_the_same_keys_and_says_what_it_was(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.clip import measure
+    from benchmarks.speeds import with_distilled
+    from svd_local.engine import tiny
+    from svd_local.engine.values import Caching
+
+    assert setting.checkpoint.path is not None
+    models = setting.checkpoint.path.parent
+    monkeypatch.setenv("SVD_LOCAL_MODELS_DIR", str(models))
+    [own] = (tiny.ensure(models) / "unet").glob("*.safetensors")
+
+    cached = measure(setting, "fused", steps=3, runs=1, speed="cached", caching=Caching(2, 3))
+    with with_distilled(setting, own) as few:
+        distilled = measure(
+            few, "fused", steps=1, runs=1, speed="distilled", schedule="consistency"
+        )
+    tight = measure(setting, "fused", steps=1, runs=1, budget=37 * 2**20)
+
+    for result in (cached, distilled, tight):
+        assert set(result) >= KEYS
+        assert result["peak_bytes"] == pytest.approx(result["predicted_peak_bytes"], rel=0.1)
+    assert [cached[key] for key in ("speed", "cache_interval", "cache_depth")] == ["cached", 2, 3]
+    assert (distilled["speed"], distilled["schedule"]) == ("distilled", "consistency")
+    assert "only the time means anything" in distilled["distilled"]
+    assert distilled["checkpoint"] == "tiny-svd"
+    assert (tight["speed"], tight["budget_bytes"]) == ("exact", 37 * 2**20)
+    assert "streaming decode" in tight["plan"]
+    assert tight["peak_bytes"] <= tight["budget_bytes"]
+    assert cached["budget_bytes"] is None
+    json.dumps([cached, distilled, tight])
+
+
+def test_a_budget_too_small_is_refused_with_the_least_that_would_do(setting: Setting) -> None:
+    from benchmarks.clip import measure
+    from svd_local.errors import InvalidRequest
+
+    with pytest.raises(InvalidRequest) as refused:
+        measure(setting, "fused", steps=1, runs=1, budget=2**20)
+    assert "Allow at least" in refused.value.hint
+    with pytest.raises(ValueError, match="compiled engine plans for no budget"):
+        measure(setting, "compiled", steps=1, runs=1, budget=2**30)
+
+
+def test_a_clip_begun_again_is_no_measurement(setting: Setting) -> None:
+    from benchmarks.planned import Planned
+    from benchmarks.setting import picture
+    from svd_local.engine.streams import drained
+    from svd_local.engine.takes import Take
+    from svd_local.engine.values import ignore_report
+    from svd_local.errors import OutOfMemory
+
+    planned = Planned("fused", setting, None)
+    take = Take("fused", "float32", None)
+    planned._session.make = lambda *_, **__: (item for item in (take, take))  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(OutOfMemory, match="begun again"):
+        drained(planned.render(picture(128, 64), setting.sampling(1), ignore_report))
+
+
 def test_the_fused_engine_is_not_kept_twice(setting: Setting) -> None:
     from benchmarks.engines import ready
     from benchmarks.setting import picture

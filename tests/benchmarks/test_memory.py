@@ -22,7 +22,7 @@ def arguments(tmp_path: Path) -> argparse.Namespace:
 def test_one_cap_says_what_was_planned_and_what_it_took(arguments: argparse.Namespace) -> None:
     from benchmarks.memory import one_cap
 
-    arguments.caps = "1"
+    arguments.caps = [1.0]
     run = one_cap(arguments)
     assert (run["outcome"], run["engine"]) == ("ok", "fused")
     assert run["budget_bytes"] == 2**30
@@ -34,7 +34,7 @@ def test_one_cap_says_what_was_planned_and_what_it_took(arguments: argparse.Name
 def test_a_cap_that_nothing_fits_is_told(arguments: argparse.Namespace) -> None:
     from benchmarks.memory import one_cap
 
-    arguments.caps = "0.001"
+    arguments.caps = [0.001]
     run = one_cap(arguments)
     assert run["outcome"] == "invalid-request"
     assert "Allow at least" in run["error"]
@@ -53,7 +53,7 @@ def test_each_cap_is_compared_with_no_cap(
         4.0: ({"cap_gib": 4.0, "outcome": "died"}, None),
     }
     monkeypatch.setattr(memory, "in_own_process", lambda _, cap, __: outcomes[cap])
-    arguments.caps = "4,8"
+    arguments.caps = [4.0, 8.0]
     result = memory.measure(arguments)
     assert [run["cap_gib"] for run in result["runs"]] == [None, 8.0, 4.0]
     assert result["runs"][1]["against_uncapped"]["most"] == 1

@@ -120,6 +120,52 @@ def test_attention_shows_every_backend_and_the_one_that_is_taken() -> None:
     assert row == ["(50, 5, 9216, 64)", "1.500", "1.500", "1.000", "refused", "cudnn"]
 
 
+def _on_cpu(**more: Any) -> dict[str, Any]:
+    result = _measured("clip", **more)
+    return result | {
+        "gpu": None,
+        "machine": {"processor": "P", "threads": 1},
+        "checkpoint": "tiny-svd",
+        "width": 128,
+        "height": 64,
+        "schedule": "karras",
+    }
+
+
+def test_clips_on_a_cpu_are_ratios_to_the_reference_and_say_what_they_are() -> None:
+    common = {"peak_bytes": 2**26, "predicted_peak_bytes": 2**26, "plan": "resident", "steps": 4}
+    plain = {**common, "speed": "exact", "budget_bytes": None}
+    cached = {**common, "speed": "cached", "cache_interval": 3, "cache_depth": 1}
+    text = tables.clip(
+        [
+            _on_cpu(**plain, engine="reference", processor_s=_spread(4.0)),
+            _on_cpu(**cached, budget_bytes=2**27, processor_s=_spread(3.0)),
+        ]
+    )
+    assert text.startswith(f"On a GPU: {tables.NOTHING}")
+    assert "CPU (P), float16, tiny-svd, random weights" in text
+    assert "Only the ratios and the bytes mean anything" in text
+    assert "| reference | exact | 4 |  | resident | 1.00 (0.75 to 1.25) | 64 | 64 |" in text
+    assert "| fused | cached 3, 1 | 4 | 128 | resident | 0.75 (0.50 to 1.00) | 64 | 64 |" in text
+
+
+def test_memory_on_a_cpu_is_a_table_of_its_own() -> None:
+    run = {
+        "outcome": "ok", "plan": "resident", "predicted_peak_bytes": 2**26, "measured_peak_bytes": 2**26,
+        "step_ms": _spread(3),
+    }  # fmt: skip
+    runs = [
+        {**run, "cap_gib": None, "seconds": 2.0},
+        {**run, "cap_gib": 0.125, "seconds": 3.0, "measured_peak_bytes": None},
+        {"cap_gib": 0.0625, "outcome": "invalid-request"},
+    ]
+    text = tables.memory([_on_cpu(runs=runs), _measured("memory", runs=[])])
+    assert "On a GPU" not in text
+    assert "| fused | none | resident | 64 | 64 | 1.00 |  |" in text
+    assert "| fused | 128 | resident | 64 | not counted | 1.50 |  |" in text
+    assert "| fused | 64 | invalid-request |" in text
+
+
 def test_memory_shows_what_did_not_fit() -> None:
     good = {
         "cap_gib": 8.0,

@@ -52,7 +52,7 @@ def make_clip(root):
             "duration_s": 3.571,
             "seed": 2**63 - 1,
             "elapsed_s": 8.125,
-            "corrections": (Correction("frames", 40, 25, "the checkpoint makes at most 25"),),
+            "corrections": (Correction("frames", 40, 25, "generated clips have at most 25"),),
             "warnings": ("no font has a glyph for that",),
             "memory": Memory("resident", 10, 20, None),
             "timings": Timings(load_s=1.5, denoise_s=6.0),

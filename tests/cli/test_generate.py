@@ -56,7 +56,7 @@ def test_corrections_are_in_the_document(svd: Svd) -> None:
     assert status == 0
     assert clip["frames"] == 25
     assert clip["corrections"] == [
-        {"field": "frames", "from": 40, "to": 25, "why": "the checkpoint makes at most 25"}
+        {"field": "frames", "from": 40, "to": 25, "why": "generated clips have at most 25"}
     ]
 
 

@@ -144,6 +144,76 @@ def test_a_folder_holds_one_file(models: Path) -> None:
         resolve("few-steps", models)
 
 
+def _another(models: Path, name: str, data: bytes | None, file: str = "unet.safetensors") -> Path:
+    """One more folder for ``tiny-svd``, with the whole file of ``few-steps`` where ``data`` is None."""
+    (models / name).mkdir()
+    (models / name / "svd_local.json").write_text('{"distilled_from": "tiny-svd"}')
+    whole = models / "few-steps" / "unet.safetensors"
+    if data is None:
+        (models / name / file).symlink_to(whole)
+    else:
+        (models / name / file).write_bytes(data)
+    return models / name / file
+
+
+def test_of_several_the_first_whole_one_is_taken_and_the_others_are_told(models: Path) -> None:
+    whole = (models / "few-steps" / "unet.safetensors").read_bytes()
+    _another(models, "a-truncated", whole[:-7])
+    _another(models, "b-pickle", b"\x80\x02", "unet.bin")
+    _another(models, "z-linked", None)
+
+    found = resolve_distilled("tiny-svd", models)
+
+    assert found.name == "few-steps"
+    taken, truncated, pickle = found.notes
+    assert taken == (
+        "few-steps was taken of 2 distilled UNets for tiny-svd; --checkpoint names another: z-linked"
+    )
+    assert truncated.startswith("a-truncated was passed over: ")
+    assert "truncated" in truncated.partition(": ")[2]
+    assert pickle.startswith("b-pickle was passed over: ")
+    assert "holds no safetensors file" in pickle
+    # One that is damaged hides no other, and a name is taken at its word.
+    listed = {one.name: verify(one) for one in list_installed(models)}
+    assert [name for name, problems in listed.items() if problems] == ["a-truncated", "b-pickle"]
+    assert resolve_distilled("z-linked", models).notes == ()
+    with pytest.raises(CheckpointBroken, match="no safetensors file"):
+        resolve_distilled("b-pickle", models)
+
+
+def test_where_all_are_damaged_each_is_told(models: Path) -> None:
+    (models / "few-steps" / "unet.safetensors").write_bytes(b"")
+    _another(models, "b-pickle", b"\x80\x02", "unet.bin")
+
+    with pytest.raises(CheckpointBroken, match="no distilled UNet for checkpoint tiny") as broken:
+        resolve_distilled("tiny-svd", models)
+    for name in ("b-pickle", "few-steps"):
+        assert f"{name} was passed over" in broken.value.message
+    assert str(models / "b-pickle") in broken.value.hint
+
+
+def test_one_of_no_use_hides_no_other_from_the_list(models: Path) -> None:
+    file = _another(models, "of-itself", None)
+    (file.parent / "svd_local.json").write_text('{"distilled_from": "few-steps"}')
+
+    *_, listed = list_installed(models)
+
+    assert listed.name == "of-itself"
+    [problem] = verify(listed)
+    assert "which is itself distilled" in problem
+
+
+def test_the_hint_for_a_wrong_file_says_what_belongs_there(models: Path) -> None:
+    vae = next((models / "tiny-svd" / "vae").glob("*.safetensors"))
+    (models / "few-steps" / "unet.safetensors").write_bytes(vae.read_bytes())
+
+    with pytest.raises(CheckpointBroken, match="no UNet of tiny-svd's architecture") as wrong:
+        require_whole(resolve("few-steps", models))
+
+    assert "the whole UNet" in wrong.value.hint
+    assert str(models / "few-steps") in wrong.value.hint
+
+
 def test_what_it_belongs_to_must_be_there(
     tmp_path: Path, make_safetensors: Callable[..., bytes]
 ) -> None:

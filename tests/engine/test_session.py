@@ -59,7 +59,15 @@ def test_frames_do_not_change_with_offload(
         made = gathered(session.make(picture, quick, budget=budget))
         assert np.array_equal(made.frames, bare), placement
         assert made.memory.predicted_peak_bytes == budget
+        measured = made.memory.measured_peak_bytes
+        # Offloaded weights have nowhere to go on the CPU: what is counted there is what is resident.
+        assert measured == (pytest.approx(budget, rel=0.1) if placement == "resident" else None)
         ran.append(made.memory.plan)
+
+    session.counts = False
+    uncounted = gathered(session.make(picture, quick))
+    assert uncounted.memory.measured_peak_bytes is None
+    assert np.array_equal(uncounted.frames, bare)
 
     # A placement that fits the larger budget stays; the smallest budget forces the smallest one.
     assert ran == ["resident", "model-offload", "group-offload", "resident"]

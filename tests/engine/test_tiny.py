@@ -1,3 +1,4 @@
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from svd_local.engine import tiny
+from svd_local.engine.architecture import tiny as tiny_architecture
 from svd_local.engine.values import Sampling
 from svd_local.errors import StorageFailed
 
@@ -98,3 +100,11 @@ def test_a_clip_resembles_its_picture_and_moves(
     assert first > 0.6
     assert 1.0 < change < 40.0
     assert 40 < frames.mean() * 255 < 215
+
+
+def test_the_documents_count_its_parameters_right() -> None:
+    counted = sum(tiny_architecture().parameters.values()) / 1e6
+    root = Path(__file__).parents[2]
+    for document in ("README.md", "models/README.md"):
+        [said] = re.findall(r"([\d.]+) M random", (root / document).read_text(encoding="utf-8"))
+        assert said == f"{counted:.1f}", document

@@ -248,6 +248,21 @@ def test_it_is_found_by_whatever_name(tier: LocalTier, named: str | None) -> Non
     assert (plan.checkpoint, plan.synthetic) == ("few-steps", True)
 
 
+def test_of_two_distilled_ones_the_result_says_which_was_taken(
+    tier: LocalTier, models: Path
+) -> None:
+    (models / "other").mkdir()
+    for name in ("svd_local.json", "unet.safetensors"):
+        (models / "other" / name).symlink_to(models / "few-steps" / name)
+
+    plan = tier.plan(ClipRequest(**TINY, speed="distilled", frames=14))
+
+    assert plan.checkpoint == "few-steps"
+    [told] = [one for one in plan.warnings if "distilled UNets" in one]
+    assert told.startswith("few-steps was taken of 2")
+    assert told.endswith(": other")
+
+
 @pytest.mark.parametrize("speed", ["exact", "cached"])
 def test_a_distilled_checkpoint_runs_at_no_other_speed(tier: LocalTier, speed: str) -> None:
     with pytest.raises(InvalidRequest, match="few-steps is distilled") as refused:

@@ -8,6 +8,7 @@ tensors followed, on any machine. What happens inside an operation (cuDNN's work
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,43 +77,44 @@ def counted(work: Generator[T, None, R], device: str) -> Generator[T, None, tupl
 
 def _live_bytes(device: str) -> tuple[TorchDispatchMode, Callable[[], int]]:
     import torch
-    from torch.multiprocessing import reductions
     from torch.utils._python_dispatch import TorchDispatchMode
-
-    weak_reference: Any = reductions.StorageWeakRef
 
     class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Follows every storage by a weak reference, from the operation that made it to its end.
 
-        Ended ones are only looked for where the peak would otherwise rise.
+        torch keeps a storage's Python object for as long as its memory lives, whoever holds it.
         """
 
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.peak = 0
             self._held = 0
-            self._made: dict[Any, int] = {}
-            self._found: set[Any] = set()
+            self._known: dict[int, weakref.ref[Any]] = {}
 
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             for tensor in _tensors((args, tuple((kwargs or {}).values()))):
-                storage = weak_reference(tensor.untyped_storage())
-                if storage not in self._made:
-                    self._found.add(storage)
+                self._meet(tensor, made_here=False)
             result = func(*args, **(kwargs or {}))
             for tensor in _tensors(result):
-                storage = weak_reference(tensor.untyped_storage())
-                known = storage in self._found or storage in self._made
-                if not known and tensor.device.type == device:
-                    self._made[storage] = tensor.untyped_storage().nbytes()
-                    self._held += self._made[storage]
-            if self._held > self.peak:
-                self._made = {ref: size for ref, size in self._made.items() if not ref.expired()}
-                self._held = sum(self._made.values())
-                self.peak = max(self.peak, self._held)
+                self._meet(tensor, made_here=tensor.device.type == device)
+            self.peak = max(self.peak, self._held)
             return result
+
+        def _meet(self, tensor: torch.Tensor, *, made_here: bool) -> None:
+            storage = tensor.untyped_storage()
+            place = storage._cdata
+            if place in self._known:
+                return
+            size = storage.nbytes() if made_here else 0
+
+            def ended(_: Any) -> None:
+                del self._known[place]
+                self._held -= size
+
+            self._known[place] = weakref.ref(storage, ended)
+            self._held += size
 
     def _tensors(tree: Any) -> Iterator[torch.Tensor]:
         # An operation's arguments nest no deeper than lists; torch's own walk takes twice the time.

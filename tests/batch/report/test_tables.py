@@ -56,13 +56,13 @@ def test_lists_are_told_in_one_cell(bench):
     batch = bench({"title": "a", "images": ["/a/one.jpg", "/b/two.jpg"]})
     batch.done(
         warnings=("too dark", "too loud"),
-        corrections=(Correction("frames", 40, 25, "the checkpoint makes at most 25"),),
+        corrections=(Correction("frames", 40, 25, "generated clips have at most 25"),),
         attempts=(Attempt("local", "unavailable", "x", "no GPU"), Attempt("webui", "ok")),
     )
     (row,) = rows(batch.report().csv)
     assert row["pictures"] == "one.jpg | two.jpg"
     assert row["warnings"] == "too dark | too loud"
-    assert row["corrections"] == "frames: 40 became 25, the checkpoint makes at most 25"
+    assert row["corrections"] == "frames: 40 became 25, generated clips have at most 25"
     assert row["missed_tiers"] == "local: no GPU"
 
 
