@@ -13,6 +13,7 @@ from svd_local.batch.expand import Row
 from svd_local.batch.forecast import Forecast
 from svd_local.batch.manifest import Manifest
 from svd_local.batch.outlook import Foresight
+from svd_local.batch.pace import Hands
 from svd_local.batch.problems import Problem
 from svd_local.batch.spec import JobSpec
 from svd_local.errors import ImageRejected, InvalidRequest
@@ -142,6 +143,7 @@ def validate(
     *,
     out: Path | None = None,
     tiers: Sequence[Tier] | None = None,
+    hands: Hands | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Validation:
     """Go through every row: its fields, its pictures (their headers), and who would make it here.
@@ -153,6 +155,7 @@ def validate(
         settings: the machine's.
         out: the batch's output folder; None is the media root's ``videos``.
         tiers: the ladder; None takes the standard one.
+        hands: who would make the clips; None is one worker with its usual lanes.
         progress: told the number of rows now and then.
 
     Raises:
@@ -164,7 +167,7 @@ def validate(
     bad: set[int] = set()
     duplicates: list[tuple[int, int]] = []
     renamed: list[tuple[int, int, str]] = []
-    forecast = Forecast()
+    forecast = Forecast(hands or Hands())
     rows = jobs = 0
     fatal: Problem | None = None
     for row in manifest.rows():

@@ -103,7 +103,7 @@ class _Told:
             self.over += 1
             self.made += not (event.adopted or event.clip.cached)
             how = "adopted" if event.adopted else "was there already" if event.clip.cached else ""
-            how = how or f"{event.clip.elapsed_s:.1f} s"
+            how = how or f"{event.clip.worked_s:.1f} s"
             return f"{self._place()} {_of(event.job)}: {event.clip.path.name} ({how})"
         if isinstance(event, JobFailed):
             self.over += 1

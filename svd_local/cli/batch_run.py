@@ -19,6 +19,7 @@ from svd_local.errors import Cancelled, InvalidRequest, JobsFailed, SvdLocalErro
 if TYPE_CHECKING:
     from svd_local.batch import BatchOptions, BatchSummary, JobSpec, Validation
     from svd_local.batch.events import EventCallback
+    from svd_local.batch.pace import Hands
     from svd_local.batch.report import ReportFiles
     from svd_local.settings import Settings
 
@@ -123,6 +124,18 @@ class Place:
                 "address: only a Ray cluster has one", hint="Add --runner ray.", field="address"
             )
         return cls(runner == "ray", address, workers, chosen)
+
+    def hands(self, lanes: int) -> Hands:
+        """Who would make the clips, as far as is known without asking a cluster.
+
+        Raises:
+            InvalidRequest: there are no such GPUs.
+        """
+        from svd_local.batch.pace import Hands
+        from svd_local.batch.workers.places import choose_places
+
+        there = self.workers if self.ray else len(choose_places(self.workers, self.gpus))
+        return Hands(lanes, there or 1)
 
     def run(
         self,

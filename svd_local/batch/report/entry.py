@@ -83,7 +83,9 @@ class Entry:
     height: int | None = None
     duration_s: float | None = None
     elapsed_s: float | None = None
-    """Seconds the clip took to make, when it was made."""
+    """Seconds from the call to the clip when it was made, waiting for other clips included."""
+    worked_s: float | None = None
+    """Of these, the clip's own."""
     bytes: int | None = None
     fingerprint: str | None = None
     timings: Mapping[str, float | None] = field(default_factory=dict)
@@ -208,6 +210,7 @@ def _described(clip: StoredClip) -> dict[str, Any]:
         "synthetic": clip.synthetic,
         "duration_s": clip.duration_s,
         "elapsed_s": round(clip.elapsed_s, 3),
+        "worked_s": round(clip.worked_s, 3),
         "fingerprint": clip.fingerprint,
         "warnings": list(document.get("warnings") or ()),
         "corrections": list(document.get("corrections") or ()),
