@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -39,6 +40,18 @@ def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> 
         folder=options.folder,
         manifest=options.manifest,
         options=options.asked,
+    )
+
+
+def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:
+    """``enrolment`` as it is once the jobs of the dead were adopted or taken from them."""
+    then, now = enrolment.batch, catalog.jobs.batch(enrolment.batch.id)
+    dropped = now.counts.get("cancelled", 0) - then.counts.get("cancelled", 0)
+    return dataclasses.replace(
+        enrolment,
+        batch=now,
+        cancelled=enrolment.cancelled + dropped,
+        leaving=max(0, enrolment.leaving - dropped),
     )
 
 

@@ -119,7 +119,7 @@ def test_other_options_make_other_clips_which_is_said(
     assert "--output-template '{index:03d}'" in told
     assert run([*batch("--no-report", "--seed", "5")]) == 0
     told = capfd.readouterr().err
-    assert "1 that waited are cancelled and 1 are new" in told
+    assert "1 that waited is cancelled, 1 is new" in told
     assert "differ from those the batch began with: seed not given, now 5" in told
 
 

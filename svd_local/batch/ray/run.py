@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from svd_local.batch.adoption import adopt
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, Event, EventCallback, JobDone, Stopping
-from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
 from svd_local.batch.heart import Heart
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
@@ -139,7 +139,7 @@ def run_on(
         adopt_all()
         for name in presence.dead():
             catalog.jobs.release_dead(name, tries=options.tries)
-        told.put(Begun(enrolment, sweep_all(folders)))
+        told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         thread = threading.Thread(target=staff.work, name="ray-staff")
         thread.start()
         _wait(thread, told, events, control)
