@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Forecast:
 
     hands: Hands = field(default_factory=Hands)
     """Who makes them."""
+    over: Counter[str] = field(default_factory=Counter)
+    """Clips that are over already, by their jobs' states; nothing else here counts them."""
     clips: int = 0
     bytes: int = 0
     """Of their files, posters included; not below what they will be unless measured."""
@@ -42,6 +45,8 @@ class Forecast:
 
     def add(self, outlook: Outlook, clips: int) -> None:
         """Count ``clips`` more of one kind."""
+        if not clips:
+            return
         share = self._shares.setdefault(
             (outlook.tier, outlook.kind, outlook.checkpoint, outlook.speed), _Share()
         )
@@ -69,7 +74,7 @@ class Forecast:
         """
         paces = [(share.pace, share.clips) for share in self._shares.values()]
         if not paces:
-            return None
+            return 0.0 if self.over else None
         total = 0.0
         for pace, clips in paces:
             if pace is None:
@@ -81,6 +86,7 @@ class Forecast:
         """All of it, with what is free where ``out`` is."""
         return {
             "clips": self.clips,
+            "over": dict(self.over),
             "seconds": None if self.seconds is None else round(self.seconds, 1),
             "lanes": self.hands.lanes,
             "workers": self.hands.workers,

@@ -19,6 +19,11 @@ from svd_local.errors import InvalidRequest
 if TYPE_CHECKING:
     from svd_local.batch import Validation
 
+_OVER = {
+    "done": "{} done already",
+    "failed": "{} given up; svd-local batch retry queues them again",
+    "cancelled": "{} cancelled; svd-local batch retry queues them again",
+}
 _SHOWN = 20
 """Problems printed for people; --json has all of them."""
 
@@ -161,7 +166,7 @@ def run(
     with ending(json_output):
         from svd_local.batch import BatchOptions, read_manifest, validate
         from svd_local.batch.asked import asked
-        from svd_local.cli.batch_run import Place, called_and_kept, make
+        from svd_local.cli.batch_run import Place, called_and_kept, make, over_already
 
         place = Place.of(runner, address, workers, gpus)
         if out is not None and not out.strip():
@@ -190,7 +195,10 @@ def run(
         )
         hands = place.hands(lanes)
         with _counting() as progress:
-            found = validate(opened, settings, out=folder, hands=hands, progress=progress)
+            over = over_already(settings, called)
+            found = validate(
+                opened, settings, out=folder, hands=hands, over=over, progress=progress
+            )
         if dry_run:
             _answer(found, skip_invalid, json_output)
             return
@@ -271,7 +279,11 @@ def _show_forecast(found: Validation) -> None:
     tell(
         printable(f"{name}: {found.rows:,} rows, {found.good_jobs:,} of {found.jobs:,} clips good")
     )
-    if not found.good_jobs:
+    for state, count in forecast["over"].items():
+        tell(
+            f"  {count:,} of {found.good_jobs:,} {_OVER[state].format('is' if count == 1 else 'are')}"
+        )
+    if not found.forecast.clips:
         return
     for group in forecast["groups"]:
         by = " ".join(str(group[key]) for key in ("tier", "checkpoint", "speed") if group[key])

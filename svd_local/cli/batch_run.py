@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from svd_local.batch.events import EventCallback
     from svd_local.batch.pace import Hands
     from svd_local.batch.report import ReportFiles
+    from svd_local.catalog.jobs import State
     from svd_local.settings import Settings
 
 
@@ -179,6 +180,18 @@ def called_and_kept(
     if known:
         return called, Path(known[0].folder)
     return called, (settings.videos_dir / safe_name(safe_text(called))).absolute()
+
+
+def over_already(settings: Settings, name: str) -> Mapping[str, State]:
+    """The states of what the batch called ``name`` will not begin again, by the jobs' keys.
+
+    Raises:
+        StorageFailed: there is a catalog, and it cannot be read.
+    """
+    from svd_local.catalog import Catalog
+
+    with Catalog(settings.database_url, settings.media_dir) as catalog:
+        return catalog.jobs.over(name)
 
 
 def make(

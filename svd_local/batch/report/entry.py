@@ -68,6 +68,8 @@ class Entry:
     video: bool
     """Whether there is a video. A placeholder is none, nor is a file that is gone."""
     cached: bool = False
+    shared: bool = False
+    """Whether its file is that of the clip that was found, and not one of its own."""
     kind: str | None = None
     synthetic: bool = False
     clip_id: str | None = None
@@ -171,6 +173,7 @@ def _outcome(job: Job, path: Path, clip: StoredClip | None, folder: Path) -> dic
     outcome: dict[str, Any] = {
         "clip_id": job.clip_id,
         "cached": job.cached,
+        "shared": job.cached and clip is not None and clip.path == path,
         "kind": kind,
         "synthetic": path.name.startswith("synthetic_video_"),
         "bytes": length,

@@ -54,6 +54,8 @@ class Figures:
     """Of these, made by this batch."""
     cached: int
     """And found in the catalog."""
+    shared: int
+    """Of those, without a file of their own."""
     by_kind: Mapping[str, int]
     synthetic: int
     problems: tuple[Reasons, ...]
@@ -112,6 +114,7 @@ class Figures:
             "videos": self.videos,
             "made": self.made,
             "cached": self.cached,
+            "shared": self.shared,
             "by_kind": dict(self.by_kind),
             "synthetic": self.synthetic,
             "problems": [reason.to_json() for reason in self.problems],
@@ -192,6 +195,7 @@ class Tally:
         self._duration += entry.duration_s or 0.0
         for name, is_so in (
             ("cached", entry.cached),
+            ("shared", entry.shared),
             ("synthetic", entry.synthetic),
             ("warned", entry.warnings),
             ("corrected", entry.corrections),
@@ -229,6 +233,7 @@ class Tally:
             videos=self._kinds.total(),
             made=self._of["made"],
             cached=self._of["cached"],
+            shared=self._of["shared"],
             by_kind=dict(sorted(self._kinds.items())),
             synthetic=self._of["synthetic"],
             problems=tuple(

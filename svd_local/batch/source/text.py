@@ -101,7 +101,8 @@ def _require_known(encoding: str) -> None:
 
 def _require_text(path: Path, head: bytes) -> None:
     """Refuse what is another kind of file, and UTF-16 that does not say so: decoding may go well, and the
-    text is full of zeros then."""
+    text is full of zeros then.
+    """
     if head.startswith(_ZIP):
         raise InvalidRequest(
             f"{path.name} is a ZIP archive, as Excel's and LibreOffice's own files are, and no text",
