@@ -94,7 +94,7 @@ def run_batch(
             )
         for folder in folders:
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
-        sweep_last(folders)
+        sweep_last(folders, hurry=control.stopping)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         summary = tally.summary(catalog.jobs.batch(batch.id), failures, stopped=control.stopping)
         record(catalog, summary)

@@ -146,7 +146,7 @@ def run_on(
         if staff.failure is not None:
             raise staff.failure
         adopt_all()  # a job whose driver died in its last try is done all the same
-        sweep_last(folders)
+        sweep_last(folders, hurry=control.stopping)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         now = catalog.jobs.batch(batch.id)
         mine = staff.tally.summary(now, failures, stopped=control.stopping)

@@ -117,7 +117,7 @@ def supervise(
         supervisor.bury_strangers()
         supervisor.tell(Begun(settled(catalog, enrolment), sweep_all(folders)))
         supervisor.run()
-        sweep_last(folders)
+        sweep_last(folders, hurry=control.stopping)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         summary = supervisor.summary(catalog.jobs.batch(batch.id), failures, gpu_use)
         record(catalog, summary)
