@@ -86,8 +86,8 @@ def sweep_last(folders: Iterable[Path], *, hurry: bool = False) -> None:
     """Sweep when nobody works any more, down to what died in the moment of its birth.
 
     What cannot be removed yet may be of somebody who is dying: a killed process holds its locks until the
-    system has taken it apart, and its encoder writes on for a moment. So it is tried for some seconds; not as long in a ``hurry``, as
-    where the batch was stopped and others may go on with it.
+    system has taken it apart, and its encoder writes on for a moment. So it is tried for some seconds; not
+    as long in a ``hurry``, as where the batch was stopped and others may go on with it.
     """
     folders = list(folders)
     give_up = time.monotonic() + (_HALF_BORN_S + _LOOK_UP_S if hurry else _DYING_S)
