@@ -352,7 +352,9 @@ def test_a_clip_whose_commit_is_not_known_is_kept_and_not_made_again(
     add = Catalog.add
 
     def unknown(self: Catalog, *args: Any, **options: Any) -> str:
-        monkeypatch.setattr(Catalog, "add", add)  # not undone: which server it is is patched in, too
+        monkeypatch.setattr(
+            Catalog, "add", add
+        )  # not undone: which server it is is patched in, too
         if committed:
             add(self, *args, **options)
         raise CommitUnknown("the answer was lost")
