@@ -82,14 +82,19 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds of work per phase; null where the tier has no such phase.
+    """Seconds of work per phase, and beside it; null where the tier has no such phase.
 
-    Waiting is in none of them: for a turn on the GPU, for an encoder that is behind, for frames that
+    Waiting is in no phase: for a turn on the GPU, for an encoder that is behind, for frames that
     are not there yet. ``encode_video_s`` is what the video encoder and the checks of its file worked;
     frames are encoded while the next ones are decoded, so phases may overlap, and their sum may be
-    more or less than ``elapsed_s``, which is the time from the call to the clip. ``decode_s`` ends
-    when the last frame is in main memory. Of a clip that was begun again they are of the try that
-    was published.
+    more or less than a clip's own time. ``decode_s`` ends when the last frame is in main memory. Of a
+    clip that was begun again the phases are of the try that was published.
+
+    Where several clips are made at once, a clip's ``elapsed_s``, from the call to the file, has others'
+    work in it. ``waited_s`` is how long it stood in line behind them, with nothing done for it: what
+    remains is its own, ``Clip.worked_s``. ``turn_s`` is how long it had the machine, or the service,
+    to itself, so that no other clip's frames could be made there: the pace at which such clips can
+    follow one another. Both are null in results of versions that did not know them.
     """
 
     load_s: float | None = None
@@ -98,6 +103,28 @@ class Timings:
     denoise_s: float | None = None
     decode_s: float | None = None
     encode_video_s: float | None = None
+    waited_s: float | None = None
+    turn_s: float | None = None
+
+    def worked_s(self, elapsed_s: float) -> float:
+        """What of ``elapsed_s`` was work on the clip; for old results as near as their phases tell."""
+        if self.waited_s is not None:
+            return max(0.0, elapsed_s - self.waited_s)
+        if self.denoise_s is None:
+            return elapsed_s
+        others = (self.keyframe_s or 0.0) + (self.encode_video_s or 0.0)
+        return min(elapsed_s, self._on_device_s + others)
+
+    def held_s(self, elapsed_s: float) -> float:
+        """``turn_s``; for old results as near as their phases tell."""
+        if self.turn_s is not None:
+            return self.turn_s
+        return elapsed_s if self.denoise_s is None else min(elapsed_s, self._on_device_s)
+
+    @property
+    def _on_device_s(self) -> float:
+        phases = (self.load_s, self.encode_image_s, self.denoise_s, self.decode_s)
+        return sum(seconds or 0.0 for seconds in phases)
 
     def to_json(self) -> dict[str, Any]:
         return {k: None if v is None else round(v, 4) for k, v in dataclasses.asdict(self).items()}
@@ -156,6 +183,7 @@ class Clip:
     duration_s: float | None = None
     seed: int | None = None
     elapsed_s: float = 0.0
+    """From the call to the clip, waiting for other clips included."""
     cached: bool = False
     corrections: tuple[Correction, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -170,6 +198,11 @@ class Clip:
     def is_video(self) -> bool:
         """False for a placeholder, which is never counted as a video."""
         return self.kind != "placeholder"
+
+    @property
+    def worked_s(self) -> float:
+        """The clip's own seconds: of ``elapsed_s``, what was not spent waiting for other clips."""
+        return self.timings.worked_s(self.elapsed_s)
 
     @property
     def exit_status(self) -> int:

@@ -73,10 +73,11 @@ class Filling:
             return otherwise.removeprefix(":-")
         if value is None:
             others = [other for other in self._values if other != field]
+            written = match["name"].strip()
             self._wrong(
                 field,
-                f"{match[0][:60]}: this row gives no {name[:60] or 'such column'}",
-                f"{did_you_mean(name, others)} {MARK}{name}:-text}} says what to write instead.",
+                f"{match[0][:60]}: this row gives no {written[:60] or 'such column'}",
+                f"{did_you_mean(name, others)} {MARK}{written}:-text}} says what to write instead.",
             )
             return ""
         if name in TEMPLATED and _has_template(value):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from svd_local.batch.outlook import Outlook
+from svd_local.batch.pace import Hands, Pace
 
 
 @dataclass(slots=True)
@@ -17,7 +19,7 @@ class _Share:
     clips: int = 0
     bytes: int = 0
     bytes_measured: bool = True
-    seconds: float | None = None
+    pace: Pace | None = None
     peak: int | None = None
     plan: str | None = None
 
@@ -26,6 +28,10 @@ class _Share:
 class Forecast:
     """Sums over the clips that can be made. ``add`` each, then read."""
 
+    hands: Hands = field(default_factory=Hands)
+    """Who makes them."""
+    over: Counter[str] = field(default_factory=Counter)
+    """Clips that are over already, by their jobs' states; nothing else here counts them."""
     clips: int = 0
     bytes: int = 0
     """Of their files, posters included; not below what they will be unless measured."""
@@ -39,11 +45,13 @@ class Forecast:
 
     def add(self, outlook: Outlook, clips: int) -> None:
         """Count ``clips`` more of one kind."""
+        if not clips:
+            return
         share = self._shares.setdefault(
             (outlook.tier, outlook.kind, outlook.checkpoint, outlook.speed), _Share()
         )
         share.clips += clips
-        share.seconds = outlook.seconds
+        share.pace = outlook.pace
         share.bytes += clips * (outlook.bytes or 0)
         share.bytes_measured &= outlook.bytes_measured
         if outlook.memory is not None:
@@ -61,17 +69,27 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """Of work in all, one clip at a time; None where some kind was never made here."""
-        shares = self._shares.values()
-        if not shares or any(share.seconds is None for share in shares):
-            return None
-        return sum(share.clips * (share.seconds or 0.0) for share in shares)
+        """From the beginning to the end, one kind after the other; None where some kind was never made
+        here.
+        """
+        paces = [(share.pace, share.clips) for share in self._shares.values()]
+        if not paces:
+            return 0.0 if self.over else None
+        total = 0.0
+        for pace, clips in paces:
+            if pace is None:
+                return None
+            total += pace.whole_s(clips, self.hands)
+        return total
 
     def to_json(self, out: Path) -> dict[str, Any]:
         """All of it, with what is free where ``out`` is."""
         return {
             "clips": self.clips,
+            "over": dict(self.over),
             "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "lanes": self.hands.lanes,
+            "workers": self.hands.workers,
             "bytes": self.bytes,
             "free_bytes": free_bytes(out),
             "leaving_machine": self.leaving,
@@ -84,7 +102,10 @@ class Forecast:
                     "checkpoint": key[2],
                     "speed": key[3],
                     "clips": share.clips,
-                    "seconds_per_clip": share.seconds,
+                    "seconds_per_clip": None
+                    if share.pace is None
+                    else round(share.pace.each_s(self.hands.lanes), 3),
+                    "seconds_of_work": None if share.pace is None else share.pace.work_s,
                     "bytes": share.bytes,
                     "bytes_measured": share.bytes_measured,
                     "memory_plan": share.plan,

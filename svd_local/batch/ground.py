@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,12 +14,14 @@ from svd_local.batch.plan import new_jobs, place_of
 from svd_local.batch.spec import JobSpec
 from svd_local.catalog.jobs import Enrolment
 from svd_local.errors import InvalidRequest, StorageFailed
-from svd_local.storage import check_writable, storing, sweep
+from svd_local.storage import check_writable, leftovers, storing, sweep
 
 if TYPE_CHECKING:
     from svd_local.batch.summary import BatchSummary
     from svd_local.catalog import Catalog
 
+_DYING_S = 5.0
+_LOOK_UP_S = 0.2
 _HALF_BORN_S = 1.0
 """Age of a staging folder without any sign of its owner that is taken for a dead one's."""
 
@@ -39,6 +42,18 @@ def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> 
         folder=options.folder,
         manifest=options.manifest,
         options=options.asked,
+    )
+
+
+def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:
+    """``enrolment`` as it is once the jobs of the dead were adopted or taken from them."""
+    then, now = enrolment.batch, catalog.jobs.batch(enrolment.batch.id)
+    dropped = now.counts.get("cancelled", 0) - then.counts.get("cancelled", 0)
+    return dataclasses.replace(
+        enrolment,
+        batch=now,
+        cancelled=enrolment.cancelled + dropped,
+        leaving=max(0, enrolment.leaving - dropped),
     )
 
 
@@ -67,10 +82,16 @@ def sweep_all(folders: Iterable[Path]) -> int:
     return sum(len(sweep(folder, _HALF_BORN_S)) for folder in folders)
 
 
-def sweep_last(folders: Iterable[Path]) -> None:
-    """Sweep when nobody works any more, down to what died in the moment of its birth."""
+def sweep_last(folders: Iterable[Path], *, hurry: bool = False) -> None:
+    """Sweep when nobody works any more, down to what died in the moment of its birth.
+
+    What cannot be removed yet may be of somebody who is dying: a killed process holds its locks until the
+    system has taken it apart, and its encoder writes on for a moment. So it is tried for some seconds; not
+    as long in a ``hurry``, as where the batch was stopped and others may go on with it.
+    """
     folders = list(folders)
+    give_up = time.monotonic() + (_HALF_BORN_S + _LOOK_UP_S if hurry else _DYING_S)
     sweep_all(folders)
-    if any(part for folder in folders for part in folder.glob(".svd-*.part")):
-        time.sleep(_HALF_BORN_S)  # until it is known whether somebody lives in it
+    while any(leftovers(folder) for folder in folders) and time.monotonic() < give_up:
+        time.sleep(_LOOK_UP_S)
         sweep_all(folders)

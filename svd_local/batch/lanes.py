@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,12 +33,19 @@ from svd_local.batch.heart import Heart, Pulse
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import place_of, request_of
-from svd_local.batch.space import shortage
+from svd_local.batch.space import Space
 from svd_local.batch.stalls import Signs, patience_s
 from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
 from svd_local.catalog.jobs import Batch, Job, Lease
-from svd_local.errors import Cancelled, CommitUnknown, DeviceLost, LeaseLost, StorageFailed
+from svd_local.errors import (
+    Cancelled,
+    CommitUnknown,
+    DeviceLost,
+    DiskFull,
+    LeaseLost,
+    StorageFailed,
+)
 from svd_local.generator import Delivery
 from svd_local.request import ClipRequest
 from svd_local.result import Clip, Progress, ProgressCallback
@@ -98,9 +105,12 @@ class Lanes:
     _pauses: int = field(default=0, init=False)
     _told_to_wait: bool = field(default=False, init=False)
     _company: Company = field(init=False)
+    _space: Space = field(init=False)
 
     def __post_init__(self) -> None:
         self._company = Company(self._leaving)
+        settings = self.generator.settings
+        self._space = Space((self.options.folder, settings.media_dir), settings.disk_reserve)
 
     def start(self) -> list[threading.Thread]:
         """Start them; each ends when nothing is left to do, or when that is asked for."""
@@ -144,13 +154,14 @@ class Lanes:
                 with self._company.alone() if alone else self._company.joined() as there:
                     if not there:
                         return
-                    lease = self._persist(self._claim)
-                    if lease is not None and self._leaving():
-                        self._give_back(lease)  # it was asked while we waited for the catalog
-                        return
-                    alone = lease is not None and not self._suits(lease.job, alone)
-                    if lease is not None and not alone:
-                        self._work(lease, number)
+                    with self._at_it():
+                        lease = self._persist(self._claim)
+                        if lease is not None and self._leaving():
+                            self._give_back(lease)  # it was asked while we waited for the catalog
+                            return
+                        alone = lease is not None and not self._suits(lease.job, alone)
+                        if lease is not None and not alone:
+                            self._work(lease, number)
                 if lease is None:
                     if not self._wait():
                         return
@@ -165,6 +176,17 @@ class Lanes:
 
     def _leaving(self) -> bool:
         return self.control.stopping
+
+    @contextmanager
+    def _at_it(self) -> Iterator[None]:
+        """Within the block what this lane may claim is not taken for another worker's job."""
+        with self._changed:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
 
     def _suits(self, job: Job, alone: bool) -> bool:
         """Whether ``job`` can be made in the company there is; one a worker died over is made alone."""
@@ -187,7 +209,6 @@ class Lanes:
         job = lease.job
         self.tell(JobBegun(job, lane))
         with self._changed:
-            self._at_work += 1
             self._told_to_wait = False
         try:
             signs = Signs(patience_s(job, self.options))
@@ -198,7 +219,6 @@ class Lanes:
             self.tell(JobLost(job))
         finally:
             with self._changed:
-                self._at_work -= 1
                 self._changed.notify_all()
 
     def _stalled(self, job: Job, lane: int, silent_s: float, doing: str) -> None:
@@ -218,8 +238,8 @@ class Lanes:
             if pulse.lost and not isinstance(error, DeviceLost):
                 raise LeaseLost(f"job {job.id} was lost") from error
             if isinstance(error, Cancelled) and self.control.cancelling:
-                self._persist(lambda: self.catalog.jobs.release(lease))
-                self.tell(JobReleased(job))
+                waits = self._persist(lambda: self.catalog.jobs.release(lease))
+                self.tell(JobReleased(job) if waits else JobLost(job))
                 return
             try:
                 self._fail(lease, error)
@@ -230,6 +250,7 @@ class Lanes:
             if isinstance(error, DeviceLost):
                 raise
             return
+        self._space.fits()
         self.tally.count("cached" if clip.cached else "made")
         self.tell(JobDone(job, clip))
 
@@ -279,6 +300,8 @@ class Lanes:
         return clip
 
     def _fail(self, lease: Lease, error: Exception) -> None:
+        if isinstance(error, DiskFull):
+            self._space.full(error)
         verdict = judge(error, lease.job.attempt, self.options, others=self.others)
         job = self._persist(
             lambda: self.catalog.jobs.fail(
@@ -292,34 +315,36 @@ class Lanes:
         )
         if job.state == "failed":
             self.tell(JobFailed(job, verdict.reason))
+        elif job.state == "cancelled":
+            self.tell(JobLost(job))
         else:
             self.tally.count("postponed")
             self.tell(JobPostponed(job, verdict.reason))
 
     def _room(self) -> bool:
         """Whether there is room for another clip; said, and waited for a little, where there is not."""
-        settings = self.generator.settings
-        folders = (self.options.folder, settings.media_dir)
-        short = shortage(folders, settings.disk_reserve)
+        short = self._space.shortage()
         if short is None:
             return True
         self._pause(short)
         try:
             while short is not None and not self.control.stopping:
                 self._sleep(self.options.poll_s)
-                short = shortage(folders, settings.disk_reserve)
+                short = self._space.shortage()
         finally:
             self._resume()
         return False
 
     def _wait(self) -> bool:
         """Wait a little for work; false where none is left."""
+        with self._changed:
+            before = self._at_work
         outlook = self._persist(lambda: self.catalog.jobs.outlook(self.batch.id))
         if outlook.over:
             return False
         wait_s = outlook.next_s or 0.0
         with self._changed:
-            at_work = self._at_work
+            at_work = max(before, self._at_work)
             news = at_work == 0 and wait_s > self.options.poll_s and not self._told_to_wait
             self._told_to_wait = self._told_to_wait or news
         if self.buries and outlook.running > at_work:
@@ -339,7 +364,8 @@ class Lanes:
         """``call``, again and again while the catalog cannot be used; a night outlasts a locked database.
 
         Raises:
-            StorageFailed: it could not for ten minutes, or the batch is being cancelled.
+            StorageFailed: it could not for ten minutes, other than for want of room on the disk, or the
+                batch is being cancelled.
         """
         give_up = time.monotonic() + _CATALOG_PATIENCE_S
         paused = False
@@ -348,7 +374,9 @@ class Lanes:
                 try:
                     return call()
                 except StorageFailed as error:
-                    if time.monotonic() > give_up or self.control.cancelling:
+                    # Room may be made in the morning; until then nothing is lost by waiting.
+                    patient = isinstance(error, DiskFull) and not self.control.stopping
+                    if (time.monotonic() > give_up and not patient) or self.control.cancelling:
                         raise
                     if not paused:
                         self._pause(Paused(error.message, error.hint))

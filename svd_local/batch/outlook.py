@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from svd_local.batch.pace import Pace
 from svd_local.errors import CheckpointUnavailable, InvalidRequest, SvdLocalError, TierBusy
 from svd_local.request import ClipRequest
 from svd_local.result import Kind, Memory
@@ -38,8 +39,8 @@ class Outlook:
     kind: Kind | None = None
     checkpoint: str | None = None
     speed: str | None = None
-    seconds: float | None = None
-    """A clip's, as the catalog's median has it."""
+    pace: Pace | None = None
+    """How long such clips take here, as the catalog's medians have it."""
     bytes: int | None = None
     bytes_measured: bool = False
     """Whether ``bytes`` is the catalog's average; otherwise it is estimated, rather too high."""
@@ -138,7 +139,7 @@ class Foresight:
             kind=plan.kind,
             checkpoint=plan.checkpoint,
             speed=plan.speed,
-            seconds=group["seconds_median"] if group is not None else None,
+            pace=Pace.of(group) if group is not None and measured else None,
             bytes=round(group["bytes"] / group["clips"]) + _POSTER_BYTES
             if group is not None and measured
             else _estimated_bytes(plan, request.quality),

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from svd_local.batch.control import Control
 from svd_local.batch.events import Begun, Event, EventCallback, Stopping
-from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
@@ -80,7 +80,7 @@ def run_batch(
         for folder in folders:
             lanes.adopt(folder)
         lanes.bury()
-        told.put(Begun(enrolment, sweep_all(folders)))
+        told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         ended = _wait(lanes.start(), told, events, control)
         if not ended:
             stack.pop_all()  # to close what a hanging clip uses would hang as well
@@ -94,7 +94,7 @@ def run_batch(
             )
         for folder in folders:
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
-        sweep_last(folders)
+        sweep_last(folders, hurry=control.stopping)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         summary = tally.summary(catalog.jobs.batch(batch.id), failures, stopped=control.stopping)
         record(catalog, summary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from svd_local.batch.expand import Row
 from svd_local.batch.forecast import Forecast
 from svd_local.batch.manifest import Manifest
 from svd_local.batch.outlook import Foresight
+from svd_local.batch.pace import Hands
 from svd_local.batch.problems import Problem
 from svd_local.batch.spec import JobSpec
+from svd_local.catalog.jobs.values import State
 from svd_local.errors import ImageRejected, InvalidRequest
 from svd_local.settings import Settings
 from svd_local.tiers.base import Tier
@@ -39,6 +41,8 @@ class Validation:
     """What spoils the manifest as a whole: its header, or a row behind which nothing can be read."""
     duplicates: tuple[tuple[int, int], ...]
     """Rows that ask for the very same as an earlier one, and that one."""
+    one_clip: frozenset[int]
+    """Those of them that have a seed, and so are the same clip: it is made once, and found then."""
     renamed: tuple[tuple[int, int, str], ...]
     """Rows whose file name an earlier one has, that one, and the name; theirs gets a number."""
     forecast: Forecast = field(default_factory=Forecast)
@@ -50,8 +54,8 @@ class Validation:
 
     @property
     def good_jobs(self) -> int:
-        """How many jobs can be made."""
-        return 0 if self.fatal else self.forecast.clips
+        """How many jobs can be made, or are over already."""
+        return 0 if self.fatal else self.forecast.clips + self.forecast.over.total()
 
     def specs(self) -> Iterator[JobSpec]:
         """The good jobs, read from the manifest once more.
@@ -98,12 +102,15 @@ class Validation:
     def notes(self) -> tuple[str, ...]:
         """What is no error and should be known, for people."""
         notes = list(self.manifest.notes)
-        if self.duplicates:
-            row, first = self.duplicates[0]
-            notes.append(
-                f"{_rows(len(self.duplicates))} the very same as an earlier one (row {row} as row "
-                f"{first}); each is a clip of its own"
-            )
+        for same in (False, True):
+            rows = [pair for pair in self.duplicates if (pair[0] in self.one_clip) is same]
+            if rows:
+                row, first = rows[0]
+                notes.append(
+                    f"{_rows(len(rows))} the very same as an earlier one (row {row} as row {first}"
+                    + ("), down to the seed: that clip is made once, and " if same else "); ")
+                    + ("theirs as well" if same else "each is a clip of its own")
+                )
         if self.renamed:
             row, first, name = self.renamed[0]
             notes.append(
@@ -126,7 +133,10 @@ class Validation:
             "jobs": self.jobs,
             "good_jobs": self.good_jobs,
             "problems": [problem.to_json() for problem in self.problems],
-            "duplicates": [{"row": row, "same_as": first} for row, first in self.duplicates],
+            "duplicates": [
+                {"row": row, "same_as": first, "one_clip": row in self.one_clip}
+                for row, first in self.duplicates
+            ],
             "renamed": [
                 {"row": row, "same_name_as": first, "name": name}
                 for row, first, name in self.renamed
@@ -142,6 +152,8 @@ def validate(
     *,
     out: Path | None = None,
     tiers: Sequence[Tier] | None = None,
+    hands: Hands | None = None,
+    over: Mapping[str, State] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Validation:
     """Go through every row: its fields, its pictures (their headers), and who would make it here.
@@ -153,18 +165,22 @@ def validate(
         settings: the machine's.
         out: the batch's output folder; None is the media root's ``videos``.
         tiers: the ladder; None takes the standard one.
+        hands: who would make the clips; None is one worker with its usual lanes.
+        over: the states of the batch's jobs that are done, given up or cancelled, by key: the forecast
+            leaves them out.
         progress: told the number of rows now and then.
 
     Raises:
         InvalidRequest: the manifest cannot be read to its end.
         StorageFailed: there is a catalog, and it cannot be read.
     """
-    look = _Look(Foresight(settings, tiers))
+    look = _Look(Foresight(settings, tiers), over or {})
     problems: list[Problem] = []
     bad: set[int] = set()
     duplicates: list[tuple[int, int]] = []
+    one_clip: set[int] = set()
     renamed: list[tuple[int, int, str]] = []
-    forecast = Forecast()
+    forecast = Forecast(hands or Hands())
     rows = jobs = 0
     fatal: Problem | None = None
     for row in manifest.rows():
@@ -177,6 +193,12 @@ def validate(
             fatal = fatal or (found[0] if row.fatal else None)
         elif row.same_as is not None:
             duplicates.append((row.number, row.same_as))
+            if (
+                row.request is not None
+                and row.request.seed is not None
+                and not row.request.no_cache
+            ):
+                one_clip.add(row.number)
         if row.renamed is not None and not found:
             name, first = row.renamed
             renamed.append((row.number, first, name))
@@ -191,6 +213,7 @@ def validate(
         frozenset(bad),
         fatal,
         tuple(duplicates),
+        frozenset(one_clip),
         tuple(renamed),
         forecast,
     )
@@ -199,8 +222,9 @@ def validate(
 class _Look:
     """Looks at what the manifest alone does not tell. A picture of many rows is opened once."""
 
-    def __init__(self, foresight: Foresight) -> None:
+    def __init__(self, foresight: Foresight, over: Mapping[str, State]) -> None:
         self._foresight = foresight
+        self._over = over
         self._seen: dict[tuple[str, str], tuple[str, str] | None] = {}
         """Path and field -> reason and hint; an exception would keep all it was raised through."""
 
@@ -212,7 +236,9 @@ class _Look:
         if outlook.problem is not None:
             found.append(Problem.of(row.number, outlook.problem))
         if not found:
-            forecast.add(outlook, row.count)
+            states = [self._over.get(job.key) for job in row.jobs]
+            forecast.over.update(state for state in states if state is not None)
+            forecast.add(outlook, states.count(None))
         return tuple(found)
 
     def _pictures(self, row: Row) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from svd_local.catalog.jobs import Reason
 from svd_local.errors import (
     CheckpointOffline,
     DeviceLost,
+    DiskFull,
     InvalidRequest,
     SvdLocalError,
     TierBusy,
@@ -23,7 +24,7 @@ _LONGEST_WAIT_S = 3600.0
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``final``: no try can succeed. Else the next may begin after ``delay_s`` seconds. Without ``counts``
-    this was none: nothing was asked of the service.
+    this was none: nothing was asked of the service, or the disk was full.
     """
 
     reason: Reason
@@ -55,7 +56,10 @@ def judge(
     )
     if isinstance(error, DeviceLost):
         backoff = 0.0  # what has to be waited for is another process
+    full = isinstance(error, DiskFull)
+    if full:
+        backoff = 0.0  # the lanes wait for room, ``Space``, and others may have some
     asked_s = error.retry_after_s
     delay_s = backoff if asked_s is None else min(asked_s, _LONGEST_WAIT_S)
-    counts = not (isinstance(error, TierBusy) and error.unasked)
+    counts = not (full or (isinstance(error, TierBusy) and error.unasked))
     return Verdict(Reason(error.code, error.message, error.hint), final, delay_s, counts)

@@ -22,6 +22,7 @@ _SQLITE_HINTS = {
     sqlite3.SQLITE_CORRUPT: "Move the file away or restore a copy; the clips themselves are safe.",
     sqlite3.SQLITE_NOTADB: "Move the file away or restore a copy; the clips themselves are safe.",
 }
+_POSTGRESQL_FULL = "53100"
 _SHARED_BYTES = 32 * 1024
 _HINT = "Check the database, or name another with SVD_LOCAL_DATABASE_URL."
 
@@ -50,7 +51,8 @@ def _failure(error: SQLAlchemyError, url: URL) -> StorageFailed:
     message = f"the catalog {place_of(url)} failed: {said}"
     # An extended result code keeps its family in the lowest byte.
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(url)):
+    full = code == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", None) == _POSTGRESQL_FULL
+    if full or (code == sqlite3.SQLITE_IOERR and _is_full(url)):
         return DiskFull(message, hint="Free some space on the device the catalog is on.")
     return StorageFailed(message, hint=_SQLITE_HINTS.get(code, _HINT))
 

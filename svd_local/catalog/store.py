@@ -22,7 +22,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
-from svd_local.catalog.figures import FIGURED, figures
+from svd_local.catalog.figures import FIGURED, figures, measured
 from svd_local.catalog.identity import new_id
 from svd_local.catalog.models import ClipRow, JobRow
 from svd_local.catalog.removal import finish_removals, remove
@@ -241,7 +241,7 @@ class Catalog:
             return {row.id: row.stored(self._root) for row in session.scalars(query)}
 
     def stats(self, batch_id: str | None = None) -> dict[str, Any]:
-        """Counts, bytes, and seconds per clip (median, p95) by tier, checkpoint and speed; as JSON.
+        """Counts, bytes, and a clip's own seconds (median, p95) by tier, checkpoint and speed; as JSON.
 
         Of all clips, or of those that the jobs of one batch came to, found or made.
         """
@@ -254,7 +254,7 @@ class Catalog:
             )
             query = query.where(ClipRow.id.in_(of_batch))
         with self._ready().reading() as session:
-            return figures(session.execute(query))
+            return figures(measured(session.execute(query)))
 
     def older_than(self, days: float) -> list[StoredClip]:
         """The clips made more than ``days`` days ago, oldest first."""

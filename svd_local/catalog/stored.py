@@ -33,7 +33,7 @@ class StoredClip:
     synthetic: bool
     duration_s: float | None
     elapsed_s: float
-    """Seconds the clip took to make."""
+    """Seconds from the call to the clip, waiting for other clips included."""
     fingerprint: str | None
     files: Files
     bytes: int
@@ -50,6 +50,11 @@ class StoredClip:
         """The video, absolute."""
         assert self.files.video is not None, "every row is a video's"
         return self.files.video
+
+    @property
+    def worked_s(self) -> float:
+        """The clip's own seconds, as ``Clip.worked_s`` was."""
+        return Timings(**self.document["timings"]).worked_s(self.elapsed_s)
 
     @property
     def present(self) -> bool:
@@ -86,6 +91,7 @@ class StoredClip:
             "speed": self.speed,
             "duration_s": self.duration_s,
             "elapsed_s": self.elapsed_s,
+            "worked_s": round(self.worked_s, 3),
             "text": self.text,
             "path": str(self.path),
             "bytes": self.bytes,

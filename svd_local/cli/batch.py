@@ -19,6 +19,11 @@ from svd_local.errors import InvalidRequest
 if TYPE_CHECKING:
     from svd_local.batch import Validation
 
+_OVER = {
+    "done": "{} done already",
+    "failed": "{} given up; svd-local batch retry queues them again",
+    "cancelled": "{} cancelled; svd-local batch retry queues them again",
+}
 _SHOWN = 20
 """Problems printed for people; --json has all of them."""
 
@@ -159,8 +164,9 @@ def run(
     Options that say what a clip should be fill in what a row leaves open.
     """
     with ending(json_output):
-        from svd_local.batch import read_manifest, validate
-        from svd_local.cli.batch_run import Place, called_and_kept, make
+        from svd_local.batch import BatchOptions, read_manifest, validate
+        from svd_local.batch.asked import asked
+        from svd_local.cli.batch_run import Place, called_and_kept, make, over_already
 
         place = Place.of(runner, address, workers, gpus)
         if out is not None and not out.strip():
@@ -175,17 +181,8 @@ def run(
         )
         settings = load_settings()
         called, folder = called_and_kept(opened.path, settings, name, out)
-        with _counting() as progress:
-            found = validate(opened, settings, out=folder, progress=progress)
-        if dry_run:
-            _answer(found, skip_invalid, json_output)
-            return
-        _require_startable(found, skip_invalid, json_output)
-        from svd_local.batch import BatchOptions
-        from svd_local.batch.asked import asked
-
         options = BatchOptions(
-            *(called, found.out, opened.path.absolute()),
+            *(called, folder, opened.path.absolute()),
             asked=asked(
                 defaults,
                 output_template=output_template,
@@ -196,6 +193,16 @@ def run(
             tries=tries,
             silence_s=hung_after,
         )
+        hands = place.hands(lanes)
+        with _counting() as progress:
+            over = over_already(settings, called)
+            found = validate(
+                opened, settings, out=folder, hands=hands, over=over, progress=progress
+            )
+        if dry_run:
+            _answer(found, skip_invalid, json_output)
+            return
+        _require_startable(found, skip_invalid, json_output)
         ended = make(found, settings, options, place, report=report)
     ended.tell(json_output)
 
@@ -272,14 +279,18 @@ def _show_forecast(found: Validation) -> None:
     tell(
         printable(f"{name}: {found.rows:,} rows, {found.good_jobs:,} of {found.jobs:,} clips good")
     )
-    if not found.good_jobs:
+    for state, count in forecast["over"].items():
+        tell(
+            f"  {count:,} of {found.good_jobs:,} {_OVER[state].format('is' if count == 1 else 'are')}"
+        )
+    if not found.forecast.clips:
         return
     for group in forecast["groups"]:
         by = " ".join(str(group[key]) for key in ("tier", "checkpoint", "speed") if group[key])
         each = group["seconds_per_clip"]
         line = f"  {group['clips']:,} by {by}"
         line += "" if group["kind"] is None else f", {group['kind']}"
-        line += ": seconds per clip not known yet" if each is None else f": {each:.1f} s each"
+        line += ": seconds per clip not known yet" if each is None else f": one every {each:.1f} s"
         if group["predicted_peak_bytes"] is not None:
             peak = format_bytes(group["predicted_peak_bytes"])
             line += f", {peak} of memory ({group['memory_plan']})"
@@ -288,7 +299,7 @@ def _show_forecast(found: Validation) -> None:
     tell(
         "time: not known; the catalog has no such clips to go by"
         if seconds is None
-        else f"time: about {_duration(seconds)}, going by the catalog's medians"
+        else f"time: about {_duration(seconds)}{_by(forecast)}, going by the catalog's medians"
     )
     measured = all(group["bytes_measured"] for group in forecast["groups"])
     by = "going by the catalog's averages" if measured else "estimated, rather too high"
@@ -302,6 +313,11 @@ def _show_forecast(found: Validation) -> None:
         tell(printable(f"licence of {checkpoint}: {licence}"))
     for remark in forecast["remarks"]:
         say(printable(f"note: {remark}"))
+
+
+def _by(forecast: dict[str, Any]) -> str:
+    """Who takes that long, where it is not one worker with its usual lanes."""
+    return f" by {forecast['workers']} workers" if forecast["workers"] > 1 else ""
 
 
 def _duration(seconds: float) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from svd_local.catalog.jobs import Job
+    from svd_local.catalog.jobs import Enrolment, Job
 
 _TEXT = 48
 """Characters of a clip's words that are shown."""
@@ -103,7 +103,7 @@ class _Told:
             self.over += 1
             self.made += not (event.adopted or event.clip.cached)
             how = "adopted" if event.adopted else "was there already" if event.clip.cached else ""
-            how = how or f"{event.clip.elapsed_s:.1f} s"
+            how = how or f"{event.clip.worked_s:.1f} s"
             return f"{self._place()} {_of(event.job)}: {event.clip.path.name} ({how})"
         if isinstance(event, JobFailed):
             self.over += 1
@@ -121,18 +121,14 @@ class _Told:
         before = f", {done} of them done before" if done else ""
         before += f", {failed} given up before" if failed else ""
         told = f"batch {batch.name}: {self.total} {'clip' if self.total == 1 else 'clips'}{before}"
-        if event.enrolment.cancelled and event.enrolment.added:
-            told += (
-                f"; {event.enrolment.cancelled} that waited are cancelled and "
-                f"{event.enrolment.added} are new: the manifest or the options have changed"
-            )
+        told += _changes(event.enrolment)
         differ = differences(batch, event.enrolment.options)
         if differ:
             told += f"; options differ from those the batch began with: {', '.join(differ)}"
         return told
 
     def _place(self) -> str:
-        return f"[{self.over}/{self.total}]"
+        return f"[{self.over}/{self.total}]" if self.total else "before:"
 
     def _left(self, each: float) -> str:
         """Time that the rest would take at ``each`` seconds a clip."""
@@ -149,12 +145,17 @@ class _Drawn(_Told):
         self._bars = bars
         self._whole = bars.add_task("clips", total=None)
         self._lanes: dict[int, TaskID] = {}
+        self._at: dict[int, TaskID] = {}
+        """Jobs in the making, and their bars."""
 
     def hear(self, event: Event) -> None:
         super().hear(event)
         if isinstance(event, JobBegun):
-            lane = self._lanes.setdefault(event.lane, self._bars.add_task("", total=None))
-            self._bars.reset(lane, description=printable(_of(event.job)), total=None)
+            if event.lane not in self._lanes:
+                self._lanes[event.lane] = self._bars.add_task("", total=None)
+            lane = self._lanes[event.lane]
+            self._at[event.job.id] = lane
+            self._bars.reset(lane, description=printable(_of(event.job)), total=None, visible=True)
         elif isinstance(event, JobProgress) and event.lane in self._lanes:
             now = event.progress
             self._bars.update(
@@ -164,12 +165,35 @@ class _Drawn(_Told):
                 total=now.total or None,
             )
         else:
+            self._ended(event)
             each, failed = self.seconds_each, self.failed
             text = "clips" if each is None else f"clips, {each:.1f} s each, {self._left(each)} left"
             text += f", {failed} failed" if failed else ""
             self._bars.update(
                 self._whole, description=text, completed=self.over, total=self.total or None
             )
+
+    def _ended(self, event: Event) -> None:
+        """A lane whose clip is over shows nothing until it has another."""
+        if isinstance(event, (JobDone, JobFailed, JobPostponed, JobReleased, JobLost)):
+            lane = self._at.pop(event.job.id, None)
+            if lane is not None:
+                self._bars.update(lane, visible=False)
+
+
+def _changes(enrolment: Enrolment) -> str:
+    """How the manifest differs from what the batch knew."""
+    cancelled, added, leaving = enrolment.cancelled, enrolment.added, enrolment.leaving
+    if not (cancelled or leaving or (added and enrolment.known)):
+        return ""
+    parts = []
+    if cancelled:
+        parts.append(f"{cancelled} that waited {'is' if cancelled == 1 else 'are'} cancelled")
+    if leaving:
+        parts.append(f"{leaving} in the making elsewhere will not be begun again")
+    if added:
+        parts.append(f"{added} {'is' if added == 1 else 'are'} new")
+    return f"; the manifest or the options have changed: {', '.join(parts)}"
 
 
 def _passing(event: Event) -> str | None:

@@ -47,7 +47,7 @@ def summary(files: ReportFiles) -> list[str]:
         share = figures.not_denoising_share
         lines.append(
             f"{span(figures.working_s)}, {number(figures.clips_per_hour)} videos an hour, "
-            f"{seconds(figures.seconds_median)} a video (95 of 100 within "
+            f"{seconds(figures.seconds_median)} of work on a video (95 of 100 within "
             f"{seconds(figures.seconds_p95)})"
             + ("" if share is None else f", {percent(share)} of the time not denoising")
         )

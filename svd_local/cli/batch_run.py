@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from svd_local.errors import Cancelled, InvalidRequest, JobsFailed, SvdLocalErro
 if TYPE_CHECKING:
     from svd_local.batch import BatchOptions, BatchSummary, JobSpec, Validation
     from svd_local.batch.events import EventCallback
+    from svd_local.batch.pace import Hands
     from svd_local.batch.report import ReportFiles
+    from svd_local.catalog.jobs import State
     from svd_local.settings import Settings
 
 
@@ -124,6 +126,18 @@ class Place:
             )
         return cls(runner == "ray", address, workers, chosen)
 
+    def hands(self, lanes: int) -> Hands:
+        """Who would make the clips, as far as is known without asking a cluster.
+
+        Raises:
+            InvalidRequest: there are no such GPUs.
+        """
+        from svd_local.batch.pace import Hands
+        from svd_local.batch.workers.places import choose_places
+
+        there = self.workers if self.ray else len(choose_places(self.workers, self.gpus))
+        return Hands(lanes, there or 1)
+
     def run(
         self,
         settings: Settings,
@@ -166,6 +180,18 @@ def called_and_kept(
     if known:
         return called, Path(known[0].folder)
     return called, (settings.videos_dir / safe_name(safe_text(called))).absolute()
+
+
+def over_already(settings: Settings, name: str) -> Mapping[str, State]:
+    """The states of what the batch called ``name`` will not begin again, by the jobs' keys.
+
+    Raises:
+        StorageFailed: there is a catalog, and it cannot be read.
+    """
+    from svd_local.catalog import Catalog
+
+    with Catalog(settings.database_url, settings.media_dir) as catalog:
+        return catalog.jobs.over(name)
 
 
 def make(

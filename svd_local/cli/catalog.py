@@ -207,7 +207,7 @@ def _show_list(clips: Sequence[StoredClip]) -> None:
             clip.id[:_ID_SHOWN],
             f"{clip.created_at.astimezone():%Y-%m-%d %H:%M}",
             clip.checkpoint or clip.tier,
-            f"{clip.elapsed_s:.1f}",
+            f"{clip.worked_s:.1f}",
             about if clip.present else f"(file is gone) {about}",
         )
     _print(table)

@@ -67,7 +67,11 @@ class Finishing:
                 *video.warnings,
             ),
             timings=dataclasses.replace(
-                ending.timings, keyframe_s=work.keyframe_s, encode_video_s=video.seconds
+                ending.timings,
+                keyframe_s=work.keyframe_s,
+                encode_video_s=video.seconds,
+                waited_s=work.monitor.spent.waited_s,
+                turn_s=work.monitor.spent.turn_s,
             ),
         )
         work.monitor.report("publish")
@@ -102,7 +106,8 @@ def encoded(work: Work, frames: Frames, room: Room) -> Iterator[Finishing]:
         try:
             if frames.output_size is not None:
                 work = work.of_size(frames.output_size)
-            held.enter_context(room.taken(work.monitor.check))
+            with work.monitor.spent.waiting():
+                held.enter_context(room.taken(work.monitor.check))
             encoding = held.enter_context(Encoding(work))
             while True:
                 try:

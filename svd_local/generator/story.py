@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,12 +24,14 @@ from svd_local.request import ClipRequest
 from svd_local.result import Attempt, Clip, ProgressCallback
 from svd_local.settings import Settings
 from svd_local.tiers.base import Job, Monitor, Tier
+from svd_local.tiers.spent import Spent
 
 if TYPE_CHECKING:
     from svd_local.catalog import Catalog
 
 _LAST_RESORT = "placeholder"
 _BY_NAME_ONLY = "fake"
+_HERE = "here"
 _ENCODERS = 2
 """Clips that may be encoded at once. Where the encoders are slower than the GPU for longer than one
 clip's frames can wait, the GPU waits for them: neither frames nor processes pile up."""
@@ -216,7 +218,8 @@ class VideoGenerator:
                 fingerprint = request.fingerprint(sources.provenance(plan))
                 # The same clip, asked for twice at once, is made once and then found.
                 same = self._underway.alone(fingerprint, monitor.check, place.leave)
-                alone.enter_context(same)
+                with monitor.spent.waiting():
+                    alone.enter_context(same)
                 catalog = self._open_catalog()
                 found = find(catalog, fingerprint, folder, delivery.stem, plan.corrections)
                 if found is not None:
@@ -237,14 +240,14 @@ class VideoGenerator:
         self._breakers.check(tier)
         with ExitStack() as beyond, ExitStack() as turn:
             if begin.paints:
-                turn.enter_context(place.turn(check))
+                _await(place.turn(check), _HERE, begin.monitor.spent, turn)
             work = begin.prepared()
             if plan.leaves_machine:
                 turn.close()
                 place.leave()
-                turn.enter_context(self._elsewhere[tier.id].take(check))
+                _await(self._elsewhere[tier.id].take(check), tier.id, begin.monitor.spent, turn)
             elif not begin.paints:
-                turn.enter_context(place.turn(check))
+                _await(place.turn(check), _HERE, begin.monitor.spent, turn)
             self._breakers.check(tier)  # again: others may have found it dead meanwhile
             with self._breakers.watching(tier):
                 frames = tier.generate(Job(work.request, plan, work.keyframes, work.monitor))
@@ -265,6 +268,13 @@ class VideoGenerator:
             if self._catalog is not None:
                 self._catalog.close()
                 self._catalog = None
+
+
+def _await(wait: AbstractContextManager[None], where: str, spent: Spent, turn: ExitStack) -> None:
+    """Wait for the turn ``where`` and hold it till the end of ``turn``, both noted as time of the clip's."""
+    with spent.waiting():
+        turn.enter_context(wait)
+    turn.enter_context(spent.occupying(where))
 
 
 def _busy(attempts: tuple[Attempt, ...]) -> TierBusy:

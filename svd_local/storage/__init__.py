@@ -13,7 +13,7 @@ from svd_local.storage.lock import Lock
 from svd_local.storage.names import check_stem, file_prefix
 from svd_local.storage.replacing import replace_files
 from svd_local.storage.staging import Staging
-from svd_local.storage.sweeping import Orphan, orphans, sweep
+from svd_local.storage.sweeping import Orphan, leftovers, orphans, sweep
 
 __all__ = [
     "Lock",
@@ -22,6 +22,7 @@ __all__ = [
     "check_stem",
     "check_writable",
     "file_prefix",
+    "leftovers",
     "link_or_copy",
     "orphans",
     "replace_files",

@@ -40,6 +40,16 @@ def sweep(folder: Path, older_than_s: float = 60.0) -> list[Path]:
     return removed
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """What ``sweep`` would remove from ``folder``, were all of its owners dead.
+
+    Raises:
+        StorageFailed: the folder cannot be read.
+    """
+    with storing(folder):
+        return [part for part in _parts(folder) if _record(part) is None]
+
+
 @dataclass
 class Orphan:
     """A complete clip whose owner died before its row was written, held by this process.

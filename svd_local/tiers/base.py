@@ -17,6 +17,7 @@ from svd_local.errors import Cancelled
 from svd_local.request import ClipRequest
 from svd_local.result import Correction, Kind, Memory, Progress, ProgressCallback, Timings
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.spent import Spent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,15 +81,18 @@ class Monitor:
         cancelled: Callable[[], bool] | None = None,
         tier: str | None = None,
         started: float | None = None,
+        spent: Spent | None = None,
     ) -> None:
         self._progress = progress
         self._cancelled = cancelled
         self._tier = tier
         self._started = time.monotonic() if started is None else started
+        self.spent = spent or Spent()
+        """What of the clip's time was not work on it."""
 
     def for_tier(self, tier: str) -> Monitor:
         """The same line, its messages marked with the tier's name."""
-        return Monitor(self._progress, self._cancelled, tier, self._started)
+        return Monitor(self._progress, self._cancelled, tier, self._started, self.spent)
 
     @property
     def elapsed_s(self) -> float:

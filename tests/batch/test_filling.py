@@ -58,6 +58,7 @@ def test_only_texts_and_paths_are_templates() -> None:
     ("values", "reason"),
     [
         ({"title": "${n}"}, "title: ${n}: this row gives no n"),
+        ({"title": "${__class__}"}, "title: ${__class__}: this row gives no __class__"),
         ({"title": "${}"}, "title: ${}: this row gives no such column"),
         ({"title": "${n"}, "title: ${ without a column and }"),
         ({"title": "${a.__class__}", "a": 1}, "title: ${a.__class__}: this row gives no "),

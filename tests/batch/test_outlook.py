@@ -9,6 +9,7 @@ import pytest
 
 from svd_local.batch.forecast import Forecast
 from svd_local.batch.outlook import Foresight
+from svd_local.batch.pace import Hands, Pace
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.errors import CheckpointUnknown, InvalidRequest, TierUnavailable
 from svd_local.generator import VideoGenerator
@@ -32,7 +33,7 @@ def of(settings: Settings) -> Callable[..., Any]:
 
 def test_without_a_gpu_it_is_animated_stills_and_says_why(of) -> None:
     outlook = of()
-    assert (outlook.tier, outlook.kind, outlook.seconds) == (
+    assert (outlook.tier, outlook.kind, outlook.pace) == (
         "image-sequence",
         "animated-stills",
         None,
@@ -96,14 +97,39 @@ def test_what_was_made_before_tells_time_and_size(settings: Settings) -> None:
     with VideoGenerator(settings) as generator:
         made = generator.generate(prompt="a", tier="fake")
     outlook = Foresight(settings).of(ClipRequest(prompt="b", tier="fake"))
-    assert outlook.seconds == pytest.approx(made.elapsed_s, abs=0.2)
+    assert outlook.pace.work_s == pytest.approx(made.elapsed_s, abs=0.2)
+    assert 0 < outlook.pace.turn_s < outlook.pace.work_s
     assert outlook.bytes_measured
-    forecast = Forecast()
+    forecast = Forecast(Hands(lanes=1))
     forecast.add(outlook, 10)
-    assert forecast.seconds == pytest.approx(10 * outlook.seconds)
+    assert forecast.seconds == pytest.approx(10 * outlook.pace.work_s)
     document = forecast.to_json(settings.media_dir)
     assert document["groups"][0]["clips"] == 10
     assert document["free_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("clips", "hands", "seconds"),
+    [
+        (7, Hands(lanes=1), 20 + 7 * 12),
+        (
+            7,
+            Hands(),
+            20 + 12 + 6 * 10,
+        ),  # the turns follow one another, the last clip's rest after them
+        (1, Hands(), 20 + 12),
+        (7, Hands(workers=3), 20 + 12 + 2 * 10),
+        (1, Hands(workers=3), 20 + 12),
+        (0, Hands(), 0),
+    ],
+)
+def test_the_pace_of_a_batch(clips: int, hands: Hands, seconds: float) -> None:
+    assert Pace(work_s=12, turn_s=10, load_s=20).whole_s(clips, hands) == seconds
+
+
+def test_the_lanes_may_be_what_is_slowest() -> None:
+    assert Pace(work_s=12, turn_s=2).each_s(lanes=2) == 6
+    assert Pace(work_s=12, turn_s=2).each_s(lanes=4) == 3
 
 
 def test_one_unknown_kind_makes_the_time_unknown(of) -> None:

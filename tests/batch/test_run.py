@@ -14,10 +14,11 @@ from servers.databases import database_of, on_either_server
 from svd_local.batch import events
 from svd_local.batch.control import Control
 from svd_local.batch.events import Event
+from svd_local.batch.plan import new_jobs
 from svd_local.batch.run import run_batch
 from svd_local.batch.summary import BatchSummary
 from svd_local.catalog import Catalog
-from svd_local.errors import CommitUnknown, InvalidRequest, StorageFailed
+from svd_local.errors import CommitUnknown, DiskFull, InvalidRequest, StorageFailed
 from svd_local.generator import VideoGenerator
 from svd_local.tiers.base import Frames, Job
 from svd_local.tiers.fake import FakeTier
@@ -351,7 +352,9 @@ def test_a_clip_whose_commit_is_not_known_is_kept_and_not_made_again(
     add = Catalog.add
 
     def unknown(self: Catalog, *args: Any, **options: Any) -> str:
-        monkeypatch.undo()
+        monkeypatch.setattr(
+            Catalog, "add", add
+        )  # not undone: which server it is is patched in, too
         if committed:
             add(self, *args, **options)
         raise CommitUnknown("the answer was lost")
@@ -394,11 +397,80 @@ def test_it_pauses_before_the_disk_is_full_and_goes_on_when_there_is_room(
     assert len(night.of(events.Resumed)) == 1
 
 
+def test_a_disk_that_is_full_again_and_again_costs_no_try(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svd_local.batch import space
+
+    real, freed = space.shutil.disk_usage, 0
+
+    def make_room(event: Event) -> None:
+        nonlocal freed
+        freed += 2**40 if isinstance(event, events.Paused) else 0
+
+    def usage(path: Path) -> Any:
+        found = real(path)
+        return found._replace(free=found.free + freed)
+
+    monkeypatch.setattr("svd_local.batch.space.shutil.disk_usage", usage)
+    night.on = make_room
+
+    def full(job: Job) -> None:
+        if len(night.of(events.JobPostponed)) < 4:
+            raise DiskFull("no room left", hint="Free some space.")
+
+    night.tier.before = full
+    specs = [batches.spec(0)]
+    summary = night.run(specs, tries=2, lanes=1)
+    assert night.faults(specs) == []
+    assert (summary.made, summary.postponed) == (1, 4)
+    with night.catalog() as catalog:
+        (job,) = catalog.jobs.jobs(catalog.jobs.batch("night").id)
+    assert job.attempt == 1
+    assert [paused.why for paused in night.of(events.Paused)] == ["no room left"] * 4
+
+
 def test_a_paused_batch_can_be_stopped(night: Night) -> None:
     night.on = lambda event: night.control.ask() if isinstance(event, events.Paused) else None
     summary = night.run([batches.spec(0)], {"disk_reserve": 2**60})
     assert summary.batch.counts == {"queued": 1}
     assert summary.exit_status == 130
+
+
+def test_a_row_that_was_deleted_while_it_was_made_by_a_dead_worker_is_not_made(
+    night: Night,
+) -> None:
+    specs = [batches.spec(0), batches.spec(1)]
+    workers = night.root / "media" / ".svd-workers"
+    workers.mkdir(parents=True)
+    (workers / "dead").touch()
+    with night.catalog() as catalog:
+        there = catalog.jobs.enroll("night", new_jobs(specs), folder=night.root / "out").batch
+        lease = catalog.jobs.claim(there.id, "dead", lease_s=60, tries=3)
+    assert lease is not None
+    assert lease.job.index == 0
+    summary = night.run(specs[1:])
+    assert summary.batch.counts == {"cancelled": 1, "done": 1}
+    assert night.tier.made == ["lesson 1"]
+    (begun,) = night.of(events.Begun)
+    assert (begun.enrolment.cancelled, begun.enrolment.leaving) == (1, 0)
+
+
+def test_a_job_between_its_claim_and_its_beginning_is_not_with_other_workers(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svd_local.catalog.jobs import Jobs
+
+    real = Jobs.claim
+
+    def slow(self: Jobs, *args: Any, **options: Any) -> Any:
+        lease = real(self, *args, **options)
+        time.sleep(0.5 if lease is not None else 0.0)
+        return lease
+
+    monkeypatch.setattr(Jobs, "claim", slow)
+    night.run([batches.spec(0)])
+    assert night.of(events.Waiting) == []
 
 
 def test_a_locked_catalog_is_waited_for(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,8 +110,32 @@ def test_duplicates_and_equal_names_are_noted(opened, settings: Settings) -> Non
     assert found.renamed == ((3, 2, "t"), (4, 2, "t"))
     assert any("row 4 as row 2" in note for note in found.notes)
     document = found.to_json()
-    assert document["duplicates"] == [{"row": 4, "same_as": 2}]
+    assert document["duplicates"] == [{"row": 4, "same_as": 2, "one_clip": False}]
     assert document["renamed"][0] == {"row": 3, "same_name_as": 2, "name": "t"}
+    assert "each is a clip of its own" in found.notes[0]
+
+
+def test_rows_that_are_the_same_clip_are_said_to_be_one(opened, settings: Settings) -> None:
+    text = "prompt,seed\na,7\na,7\nb,\na,7\nb,\n"
+    found = validate(opened(text), settings)
+    assert (found.duplicates, found.one_clip) == (((3, 2), (5, 2), (6, 4)), {3, 5})
+    assert [note for note in found.notes if "very same" in note] == [
+        "1 row is the very same as an earlier one (row 6 as row 4); each is a clip of its own",
+        "2 rows are the very same as an earlier one (row 3 as row 2), down to the seed: that clip is "
+        "made once, and theirs as well",
+    ]
+
+
+def test_what_is_over_is_not_foreseen(opened, settings: Settings) -> None:
+    manifest = opened("prompt\na\nb\nc\n")
+    keys = [job.key for row in manifest.rows() for job in row.jobs]
+    found = validate(manifest, settings, over={keys[0]: "done", keys[2]: "failed"})
+    assert (found.good_jobs, found.forecast.clips) == (3, 1)
+    assert found.forecast.over == {"done": 1, "failed": 1}
+    found.require_startable(skip_invalid=False)
+    found = validate(manifest, settings, over=dict.fromkeys(keys, "done"))
+    found.require_startable(skip_invalid=False)
+    assert (found.forecast.seconds, found.forecast.bytes, found.good_jobs) == (0.0, 0, 3)
 
 
 def test_it_tells_how_far_it_is(opened, settings: Settings) -> None:

@@ -120,6 +120,36 @@ def test_a_batch_keeps_its_folder(enroll, jobs, tmp_path):
     assert jobs.batch("night").counts == {"queued": 1}
 
 
+def test_a_running_job_that_the_manifest_lost_is_never_queued_again(enroll, jobs, claim, catalog):
+    wanted = [new(n) for n in range(7)]
+    enroll(wanted)
+    leases = [claim(enroll(wanted).batch, worker=f"w{n}") for n in range(6)]
+    enrolment = enroll(wanted[5:])
+    assert (enrolment.cancelled, enrolment.leaving, enrolment.known) == (0, 5, 2)
+    assert jobs.release(leases[0]) is False
+    assert jobs.fail(leases[1], BAD, tries=3, delay_s=0).state == "cancelled"
+    assert jobs.fail(leases[2], BAD, tries=1, delay_s=0).state == "cancelled"
+    jobs.release_dead("w3", tries=3)
+    expire(catalog, leases[4].job.id)
+    last = claim(enrolment.batch)
+    assert last.job.index == 6
+    assert jobs.counts(enrolment.batch.id) == {"cancelled": 5, "running": 2}
+    codes = [job.reason.code for job in jobs.jobs(enrolment.batch.id, state="cancelled")]
+    assert codes == ["not-in-manifest"] * 5
+    back = enroll(wanted)
+    assert (back.added, back.known, back.leaving) == (5, 2, 0)
+
+
+def test_a_running_job_whose_row_comes_back_goes_on(enroll, jobs, claim):
+    enroll([new(0), new(1)])
+    lease = claim(enroll([new(0), new(1)]).batch)
+    assert enroll([new(1)]).leaving == 1
+    enrolment = enroll([new(0), new(1)])
+    assert (enrolment.added, enrolment.known) == (0, 2)
+    assert jobs.release(lease) is True
+    assert jobs.counts(enrolment.batch.id) == {"queued": 2}
+
+
 def test_priority_then_group_then_waiting_then_manifest_order(enroll, jobs, claim):
     batch = enroll(
         [

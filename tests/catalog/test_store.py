@@ -14,6 +14,7 @@ from servers.databases import postgres_only, sqlite_only
 from sqlalchemy.exc import OperationalError
 
 from svd_local.catalog import Catalog
+from svd_local.catalog.models import ClipRow
 from svd_local.errors import CommitUnknown, NotFound, StorageFailed
 from svd_local.result import Timings
 
@@ -156,8 +157,10 @@ def test_the_beginning_of_a_name_is_enough_where_it_is_the_only_one(catalog, mak
 
 
 def test_figures_by_tier_checkpoint_and_speed(catalog, make_clip):
+    waited = Timings(load_s=0.5, denoise_s=0.1, waited_s=100.0, turn_s=0.75)
     for seconds in range(1, 21):
-        catalog.add(make_clip(f"a{seconds}", elapsed_s=float(seconds)), REQUEST)
+        clip = make_clip(f"a{seconds}", elapsed_s=100.0 + seconds, timings=waited)
+        catalog.add(clip, REQUEST)
     stills = {"kind": "animated-stills", "tier": "image-sequence", "checkpoint": None}
     catalog.add(make_clip("b", b"longer video", elapsed_s=0.5, duration_s=4.0, **stills), REQUEST)
     stats = catalog.stats()
@@ -171,6 +174,25 @@ def test_figures_by_tier_checkpoint_and_speed(catalog, make_clip):
     assert (second["tier"], second["checkpoint"], second["speed"]) == ("local", "svd-xt", "exact")
     assert (second["clips"], second["bytes"]) == (20, 100)
     assert (second["seconds_median"], second["seconds_p95"]) == (10.5, 19.0)
+    assert (second["warm_median"], second["turn_median"]) == (10.0, 0.25)
+    assert second["load_median"] == 0.5
+
+
+def test_seconds_of_clips_that_older_versions_wrote_down(catalog, make_clip):
+    """They knew no waiting, and counted it; what they knew of the phases is all that was work."""
+    phases = {"load_s": None, "keyframe_s": 0.5, "encode_image_s": 0.5, "denoise_s": 6.0}
+    older = {**phases, "decode_s": 1.0, "encode_video_s": 2.0}
+    name = catalog.add(make_clip(elapsed_s=18.0), REQUEST)
+    with catalog._ready().writing() as session:
+        row = session.get_one(ClipRow, name)
+        row.document = {**row.document, "timings": older}
+    assert catalog.get(name).worked_s == 10.0
+    (group,) = catalog.stats()["groups"]
+    assert (group["seconds_median"], group["warm_median"], group["turn_median"]) == (
+        10.0,
+        10.0,
+        7.5,
+    )
 
 
 @sqlite_only

@@ -59,7 +59,7 @@ def test_report_in_words(batch, capsys):
     show("Less", sheets=False)
     out = capsys.readouterr().out
     assert "Not finished: 1 of 3 videos are ready; 1 failed, 1 still to do." in out
-    assert "8.1 s a video" in out
+    assert "8.1 s of work on a video" in out
     assert "1 x out-of-memory:  [31mtoo small" in out
     assert "\x1b" not in out
     assert (batch / "report.html").is_file()

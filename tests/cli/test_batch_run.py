@@ -92,7 +92,9 @@ def assert_whole(count: int) -> None:
     assert not list(out.glob(".svd-*"))
 
 
-def test_a_batch_is_made_reported_and_not_made_again(svd: Svd) -> None:
+def test_a_batch_is_made_reported_and_not_made_again(
+    svd: Svd, capfd: pytest.CaptureFixture[str]
+) -> None:
     manifest(3)
     status, document = svd(*batch())
     assert (status, document["success"], document["made"]) == (0, True, 3)
@@ -104,6 +106,17 @@ def test_a_batch_is_made_reported_and_not_made_again(svd: Svd) -> None:
     assert (status, document["made"], document["batch"]["counts"]["done"]) == (0, 0, 3)
     status, document = svd("batch", "status")
     assert [one["counts"]["done"] for one in document["batches"]] == [3]
+
+    manifest(4)
+    forecast = svd(*batch("--dry-run"))[1]["forecast"]
+    assert (forecast["clips"], forecast["over"]) == (1, {"done": 3})
+    manifest(3)
+    assert run([*batch("--dry-run")]) == 0
+    told = capfd.readouterr().out
+    assert "3 of 3 are done already" in told
+    assert "time" not in told
+    status, document = svd(*batch())
+    assert (status, document["made"]) == (0, 0)
 
 
 def test_other_options_make_other_clips_which_is_said(
@@ -119,7 +132,7 @@ def test_other_options_make_other_clips_which_is_said(
     assert "--output-template '{index:03d}'" in told
     assert run([*batch("--no-report", "--seed", "5")]) == 0
     told = capfd.readouterr().err
-    assert "1 that waited are cancelled and 1 are new" in told
+    assert "1 that waited is cancelled, 1 is new" in told
     assert "differ from those the batch began with: seed not given, now 5" in told
 
 

@@ -460,8 +460,11 @@ def test_timings_are_of_work_and_not_of_waiting(
     first.ended()
     clip = second.ended()
     worked = clip.timings.to_json()
+    waited, turn = worked.pop("waited_s"), worked.pop("turn_s")
     assert clip.elapsed_s > 0.5
     assert sum(value or 0 for value in worked.values()) < clip.elapsed_s - 0.4
+    assert 0.4 < waited < clip.elapsed_s
+    assert turn < clip.worked_s == pytest.approx(clip.elapsed_s - waited, abs=0.001)
     assert set(worked) == {
         *("load_s", "keyframe_s", "encode_image_s", "denoise_s", "decode_s", "encode_video_s"),
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from svd_local.batch.adoption import adopt
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, Event, EventCallback, JobDone, Stopping
-from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
 from svd_local.batch.heart import Heart
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
@@ -139,14 +139,14 @@ def run_on(
         adopt_all()
         for name in presence.dead():
             catalog.jobs.release_dead(name, tries=options.tries)
-        told.put(Begun(enrolment, sweep_all(folders)))
+        told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         thread = threading.Thread(target=staff.work, name="ray-staff")
         thread.start()
         _wait(thread, told, events, control)
         if staff.failure is not None:
             raise staff.failure
         adopt_all()  # a job whose driver died in its last try is done all the same
-        sweep_last(folders)
+        sweep_last(folders, hurry=control.stopping)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         now = catalog.jobs.batch(batch.id)
         mine = staff.tally.summary(now, failures, stopped=control.stopping)

@@ -68,6 +68,8 @@ class Entry:
     video: bool
     """Whether there is a video. A placeholder is none, nor is a file that is gone."""
     cached: bool = False
+    shared: bool = False
+    """Whether its file is that of the clip that was found, and not one of its own."""
     kind: str | None = None
     synthetic: bool = False
     clip_id: str | None = None
@@ -83,7 +85,9 @@ class Entry:
     height: int | None = None
     duration_s: float | None = None
     elapsed_s: float | None = None
-    """Seconds the clip took to make, when it was made."""
+    """Seconds from the call to the clip when it was made, waiting for other clips included."""
+    worked_s: float | None = None
+    """Of these, the clip's own."""
     bytes: int | None = None
     fingerprint: str | None = None
     timings: Mapping[str, float | None] = field(default_factory=dict)
@@ -169,6 +173,7 @@ def _outcome(job: Job, path: Path, clip: StoredClip | None, folder: Path) -> dic
     outcome: dict[str, Any] = {
         "clip_id": job.clip_id,
         "cached": job.cached,
+        "shared": job.cached and clip is not None and clip.path == path,
         "kind": kind,
         "synthetic": path.name.startswith("synthetic_video_"),
         "bytes": length,
@@ -208,6 +213,7 @@ def _described(clip: StoredClip) -> dict[str, Any]:
         "synthetic": clip.synthetic,
         "duration_s": clip.duration_s,
         "elapsed_s": round(clip.elapsed_s, 3),
+        "worked_s": round(clip.worked_s, 3),
         "fingerprint": clip.fingerprint,
         "warnings": list(document.get("warnings") or ()),
         "corrections": list(document.get("corrections") or ()),

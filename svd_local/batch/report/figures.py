@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from svd_local.batch.report.entry import Entry
-from svd_local.catalog.figures import figures
+from svd_local.catalog.figures import Measured, figures
 from svd_local.catalog.jobs import STATES
 
 PHASES = ("load_s", "keyframe_s", "encode_image_s", "denoise_s", "decode_s", "encode_video_s")
@@ -54,6 +54,8 @@ class Figures:
     """Of these, made by this batch."""
     cached: int
     """And found in the catalog."""
+    shared: int
+    """Of those, without a file of their own."""
     by_kind: Mapping[str, int]
     synthetic: int
     problems: tuple[Reasons, ...]
@@ -75,7 +77,7 @@ class Figures:
     clips_per_hour: float | None
     """Videos made in an hour of ``working_s``."""
     seconds_median: float | None
-    """Of the seconds a clip took, where this batch made it."""
+    """Of the clips' own seconds, where this batch made them."""
     seconds_p95: float | None
     groups: tuple[Mapping[str, Any], ...]
     """The same by tier, checkpoint and speed."""
@@ -112,6 +114,7 @@ class Figures:
             "videos": self.videos,
             "made": self.made,
             "cached": self.cached,
+            "shared": self.shared,
             "by_kind": dict(self.by_kind),
             "synthetic": self.synthetic,
             "problems": [reason.to_json() for reason in self.problems],
@@ -151,7 +154,7 @@ class Tally:
         self._on_gpu = 0.0
         self._bytes = 0
         self._duration = 0.0
-        self._made: list[tuple[Any, ...]] = []
+        self._made: list[Measured] = []
         self._spans: dict[str | None, tuple[datetime, datetime]] = {}
 
     def add(self, entry: Entry) -> None:
@@ -192,6 +195,7 @@ class Tally:
         self._duration += entry.duration_s or 0.0
         for name, is_so in (
             ("cached", entry.cached),
+            ("shared", entry.shared),
             ("synthetic", entry.synthetic),
             ("warned", entry.warnings),
             ("corrected", entry.corrections),
@@ -203,8 +207,12 @@ class Tally:
         self._of["made"] += 1
         if entry.elapsed_s is not None:
             group = (entry.tier, entry.checkpoint, entry.speed)
-            times = (entry.elapsed_s, entry.duration_s, entry.bytes or 0)
-            self._made.append((entry.kind, *group, *times))
+            self._made.append(
+                Measured.of(
+                    *(entry.kind or "unknown", group, entry.elapsed_s, entry.timings),
+                    *(entry.duration_s, entry.bytes),
+                )
+            )
         known = {name: seconds for name in PHASES if (seconds := entry.timings.get(name))}
         self._of["timed"] += bool(known)
         for name, seconds in known.items():
@@ -225,6 +233,7 @@ class Tally:
             videos=self._kinds.total(),
             made=self._of["made"],
             cached=self._of["cached"],
+            shared=self._of["shared"],
             by_kind=dict(sorted(self._kinds.items())),
             synthetic=self._of["synthetic"],
             problems=tuple(

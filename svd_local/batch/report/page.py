@@ -132,7 +132,8 @@ def headline(figures: Figures) -> str:
         return "This batch has no jobs."
     counted = _plural(figures.videos, "video is", "videos are")
     if figures.videos == figures.total and not figures.troubled:
-        return "The video is ready." if figures.total == 1 else f"All {counted} ready."
+        own = f", {figures.shared:,} of them without a file of their own" if figures.shared else ""
+        return "The video is ready." if figures.total == 1 else f"All {counted} ready{own}."
     others = [
         f"{count:,} {what}"
         for count, what in (

@@ -18,7 +18,7 @@ COLUMNS = (
     *("row", "index", "state", "title", "prompt", "pictures", "video", "attempt"),
     *("problem_code", "problem", "reason_code", "reason", "hint"),
     *("kind", "synthetic", "cached", "tier", "checkpoint", "engine", "device", "speed"),
-    *("seed", "frames", "fps", "width", "height", "duration_s", "elapsed_s"),
+    *("seed", "frames", "fps", "width", "height", "duration_s", "elapsed_s", "worked_s"),
     *PHASES,
     *("quality_passed", "warnings", "corrections", "missed_tiers"),
     *("started_at", "finished_at", "worker", "bytes", "poster", "clip_id", "fingerprint"),

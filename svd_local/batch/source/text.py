@@ -12,7 +12,13 @@ from svd_local.errors import InvalidRequest
 MAX_LINE = 1_000_000
 """Characters of a line."""
 _CHUNK = 1 << 20
+_HEAD = 1 << 12
+_RARE = 50
+"""A byte in so many is rare."""
+_ZIP = b"PK\x03\x04"
 _MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -36,8 +42,10 @@ def encoding_of(path: Path, wanted: str | None = None) -> str:
         _require_known(wanted)
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(_HEAD)
             marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+            if wanted is None and marked is None:
+                _require_text(path, head)
             encoding = wanted or marked or "utf-8"
             decoder = codecs.getincrementaldecoder(encoding)()
             file.seek(0)
@@ -89,6 +97,27 @@ def _require_known(encoding: str) -> None:
             hint="Write for example windows-1252, iso-8859-2 or utf-16.",
             field="encoding",
         ) from None
+
+
+def _require_text(path: Path, head: bytes) -> None:
+    """Refuse what is another kind of file, and UTF-16 that does not say so: decoding may go well, and the
+    text is full of zeros then.
+    """
+    if head.startswith(_ZIP):
+        raise InvalidRequest(
+            f"{path.name} is a ZIP archive, as Excel's and LibreOffice's own files are, and no text",
+            hint="Open it there and save it as CSV UTF-8.",
+            field="manifest",
+        )
+    # In UTF-16 one byte of each Latin letter, comma and line's end is zero, always the same one.
+    high, low = head[1::2].count(0), head[::2].count(0)
+    if max(high, low) * _RARE > len(head) and min(high, low) * _RARE <= len(head):
+        encoding = "utf-16-le" if high > low else "utf-16-be"
+        raise InvalidRequest(
+            f"{path.name} is not UTF-8: it has the zeros of {encoding.upper()}",
+            hint=f"Save it as UTF-8, or name its encoding: --encoding {encoding}.",
+            field="manifest",
+        )
 
 
 def _undecodable(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, EventCallback
-from svd_local.batch.ground import enrol, folders_of, record, sweep_all, sweep_last
+from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.run import run_batch
 from svd_local.batch.spec import JobSpec
@@ -115,9 +115,9 @@ def supervise(
         for folder in folders:
             supervisor.adopt(folder)
         supervisor.bury_strangers()
-        supervisor.tell(Begun(enrolment, sweep_all(folders)))
+        supervisor.tell(Begun(settled(catalog, enrolment), sweep_all(folders)))
         supervisor.run()
-        sweep_last(folders)
+        sweep_last(folders, hurry=control.stopping)
         failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
         summary = supervisor.summary(catalog.jobs.batch(batch.id), failures, gpu_use)
         record(catalog, summary)

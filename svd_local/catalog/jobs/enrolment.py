@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import CursorResult, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from svd_local.catalog.identity import new_id
 from svd_local.catalog.jobs.clock import now
-from svd_local.catalog.jobs.values import NewJob
+from svd_local.catalog.jobs.values import NOT_IN_MANIFEST, NewJob
 from svd_local.catalog.models import BatchRow, JobRow
 from svd_local.errors import InvalidRequest
 
-NOT_IN_MANIFEST = "not-in-manifest"
-"""The reason's code of a job that was cancelled because its manifest lost it; it comes back with it."""
 _GONE = {
-    "state": "cancelled",
     "error_code": NOT_IN_MANIFEST,
     "error_message": "it is no longer in the manifest",
     "error_hint": "Put it back into the manifest to have it made.",
@@ -37,16 +34,15 @@ _MOVED = (
         falling_priority=bindparam("_falling_priority"),
     )
 )
-_BACK = _MOVED.values(
-    state="queued", error_code=None, error_message=None, error_hint=None, finished_at=None
-)
+_UNMARKED = _MOVED.values(error_code=None, error_message=None, error_hint=None)
+_BACK = _UNMARKED.values(state="queued", finished_at=None)
 _AT_ONCE = 1000
 
 
 def enrol(
     session: Session, name: str, manifest: Path | None, folder: Path, jobs: Iterable[NewJob]
-) -> tuple[BatchRow, int, int, int]:
-    """See ``Jobs.enroll``; answers the batch and how many were added, known and cancelled."""
+) -> tuple[BatchRow, int, int, int, int]:
+    """See ``Jobs.enroll``; answers the batch and how many were added, known, cancelled and are leaving."""
     moment = now(session)
     batch = _batch(session, name, manifest, folder, moment)
     if batch.folder != str(folder.absolute()):
@@ -76,6 +72,7 @@ def enrol(
         new: list[dict[str, Any]] = []
         back: list[dict[str, Any]] = []
         moved: list[dict[str, Any]] = []
+        kept: list[dict[str, Any]] = []
         for job in some:
             if job.key in seen:
                 raise ValueError(f"rows {seen[job.key]} and {job.row} have the same key {job.key}")
@@ -85,23 +82,35 @@ def enrol(
             if there is None:
                 new.append(_values(job, batch.id, grouping, moment))
             elif there.error_code == NOT_IN_MANIFEST:
-                back.append(_place(there.id, job))
+                (kept if there.state == "running" else back).append(_place(there.id, job))
             elif (there.row, there.position, -there.falling_priority) != (
                 job.row,
                 job.index,
                 job.priority,
             ):
                 moved.append(_place(there.id, job))
-        for statement, values in ((insert(JobRow), new), (_BACK, back), (_MOVED, moved)):
+        changes = ((insert(JobRow), new), (_BACK, back), (_UNMARKED, kept), (_MOVED, moved))
+        for statement, values in changes:
             if values:
                 session.connection().execute(statement, values)
         added += len(new) + len(back)
-    gone = [row.id for key, row in known.items() if key not in seen and row.state == "queued"]
-    for ids in _portions(gone):
-        session.execute(
-            update(_JOBS).where(_JOBS.c.id.in_(ids)).values(**_GONE, token=None, finished_at=moment)
+    lost = [row for key, row in known.items() if key not in seen]
+    # Each state again in the statement: a worker may have claimed or finished the job meanwhile.
+    over = {**_GONE, "state": "cancelled", "token": None, "finished_at": moment}
+    cancelled = _change(session, lost, "queued", over)
+    return batch, added, len(seen) - added, cancelled, _change(session, lost, "running", _GONE)
+
+
+def _change(session: Session, rows: Sequence[Any], state: str, values: Mapping[str, Any]) -> int:
+    """Change those of ``rows`` that are in ``state``; answers how many are."""
+    count = 0
+    for ids in _portions(row.id for row in rows if row.state in ("queued", "running")):
+        done = session.execute(
+            update(_JOBS).where(_JOBS.c.id.in_(ids), _JOBS.c.state == state).values(**values)
         )
-    return batch, added, len(seen) - added, len(gone)
+        assert isinstance(done, CursorResult)
+        count += done.rowcount
+    return count
 
 
 def _batch(

@@ -5,7 +5,7 @@ A job's life::
     queued ──claim──> running ──finish──> done
        ^                 │ ├───fail────> queued again, not before a moment; failed after the last try
        │                 │ └──release──> queued, the try not counted
-       ├──lease expired──┘
+       ├──lease expired──┘               (cancelled instead of queued where its manifest has lost it)
        └──retry── failed, cancelled                  cancel: queued or running ──> cancelled
 
 A claim gives a lease: a random token and an end, put off by ``heartbeat``. Whoever holds the token of
@@ -34,6 +34,7 @@ from svd_local.catalog.identity import new_id
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
 from svd_local.catalog.jobs.values import (
+    NOT_IN_MANIFEST,
     WORKER_LOST,
     WORKER_LOST_HINT,
     Enrolment,
@@ -68,19 +69,19 @@ class Jobs(JobViews):
 
         A job whose key the batch knows stays as it was enrolled, whatever its state; only its row,
         index and priority follow the manifest. New ones are added. Queued ones that are no longer
-        among ``jobs`` are cancelled, and come back with their row. ``options``, JSON-able, are kept
-        where none are known.
+        among ``jobs`` are cancelled, and come back with their row; running ones are as soon as their
+        workers end or give them back. ``options``, JSON-able, are kept where none are known.
 
         Raises:
             ValueError: two of ``jobs`` have one key.
             InvalidRequest: the batch has another folder.
         """
         with self._ready().writing() as session:
-            batch, added, known, cancelled = enrol(session, name, manifest, folder, jobs)
+            batch, added, known, cancelled, left = enrol(session, name, manifest, folder, jobs)
             if batch.options is None and options is not None:
                 batch.options = dict(options)
             value = viewed(batch, counted(session, batch.id))
-        return Enrolment(value, added, known, cancelled, options)
+        return Enrolment(value, added, known, cancelled, left, options)
 
     def ran(self, batch_id: str, figures: Mapping[str, Any], elapsed_s: float) -> None:
         """A run of the batch has ended after ``elapsed_s`` seconds; ``figures`` is JSON-able."""
@@ -201,6 +202,9 @@ class Jobs(JobViews):
         with self._ready().writing() as session:
             moment = now(session)
             over = final or (counts and lease.job.attempt >= tries)
+            if _is_gone(session, lease):
+                _change(session, lease, **_dropped(moment))
+                return session.get_one(JobRow, lease.job.id).stored(self._root)
             _change(
                 session,
                 lease,
@@ -214,13 +218,18 @@ class Jobs(JobViews):
             )
             return session.get_one(JobRow, lease.job.id).stored(self._root)
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: Lease) -> bool:
         """Give the job back unmade, as when the user stops the batch: the try does not count.
+
+        Answers whether it is queued; its manifest may have lost it.
 
         Raises:
             LeaseLost: as for ``heartbeat``.
         """
         with self._ready().writing() as session:
+            if _is_gone(session, lease):
+                _change(session, lease, **_dropped(now(session)))
+                return False
             _change(
                 session,
                 lease,
@@ -229,6 +238,7 @@ class Jobs(JobViews):
                 lease_until=None,
                 token=None,
             )
+            return True
 
     def release_dead(
         self, worker: str, *, tries: int, reasons: Mapping[int, Reason] | None = None
@@ -318,6 +328,10 @@ class Jobs(JobViews):
         ).all()
         for row in rows:
             row.lease_until = None
+            if row.error_code == NOT_IN_MANIFEST:
+                for name, value in _dropped(moment).items():
+                    setattr(row, name, value)
+                continue
             over = row.attempt >= tries
             row.state = "failed" if over else "queued"
             row.finished_at = moment if over else None
@@ -332,6 +346,17 @@ class Jobs(JobViews):
             row.error_hint = reason.hint
         session.flush()
         return len(rows)
+
+
+def _is_gone(session: Session, lease: Lease) -> bool:
+    """Whether the manifest of the job, which is running, has lost it."""
+    code = select(JobRow.error_code).where(JobRow.id == lease.job.id, JobRow.state == "running")
+    return session.scalar(code.with_for_update()) == NOT_IN_MANIFEST
+
+
+def _dropped(moment: datetime) -> dict[str, Any]:
+    """A job that its manifest has lost, and whose worker is done with it; the reason is there."""
+    return {"state": "cancelled", "finished_at": moment, "lease_until": None, "token": None}
 
 
 def _change(session: Session, lease: Lease, **values: Any) -> None:

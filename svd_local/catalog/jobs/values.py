@@ -13,6 +13,9 @@ STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 """``failed`` is the dead-letter state: given up, with the reason. What failed and will be tried again
 is ``queued``."""
 
+NOT_IN_MANIFEST = "not-in-manifest"
+"""The reason's code of a job that its manifest lost: cancelled, or running still and never to be queued
+again. It comes back with its row."""
 WORKER_LOST = "worker-lost"
 """The reason's code of a try that ended with its worker."""
 WORKER_LOST_HINT = "If that happens again, look for what kills it: memory, most often."
@@ -42,7 +45,9 @@ class Enrolment:
     added: int
     known: int
     cancelled: int
-    """Queued jobs that are no longer in the manifest."""
+    """Jobs that were queued and are no longer in the manifest."""
+    leaving: int = 0
+    """Running ones that are no longer in it: made where their workers finish them, else cancelled."""
     options: Mapping[str, Any] | None = None
     """What this command was given; the batch has what its first one was."""
 

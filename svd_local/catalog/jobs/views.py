@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
 from svd_local.catalog.jobs.clock import now
-from svd_local.catalog.jobs.values import Batch, Job, Run, State
+from svd_local.catalog.jobs.values import NOT_IN_MANIFEST, Batch, Job, Run, State
 from svd_local.catalog.models import BatchRow, BatchRunRow, JobRow
 from svd_local.errors import NotFound
 
@@ -132,6 +132,26 @@ class JobViews:
         with self._ready().reading() as session:
             rows = session.scalars(query.order_by(BatchRunRow.id.desc()).limit(limit))
             return [Run(row.began_at, row.ended_at, row.figures) for row in rows]
+
+    def over(self, name: str) -> dict[str, State]:
+        """The states, by key, of those jobs of the batch called ``name`` that no run of it begins again.
+
+        Without such a batch there are none. What is cancelled because its manifest lost it comes back
+        with its row, and is not among them.
+        """
+        if not self._database.exists:
+            return {}
+        query = (
+            select(JobRow.key, JobRow.state)
+            .join(BatchRow, BatchRow.id == JobRow.batch_id)
+            .where(
+                BatchRow.name == name,
+                JobRow.state.in_(("done", "failed", "cancelled")),
+                func.coalesce(JobRow.error_code, "") != NOT_IN_MANIFEST,
+            )
+        )
+        with self._ready().reading() as session:
+            return {key: cast("State", state) for key, state in session.execute(query)}
 
     def folders(self, batch_id: str) -> list[str | None]:
         """Every folder, below the batch's own, that a job of it has its files in."""

@@ -39,7 +39,14 @@ def entry(began: float | None = 0, ended: float | None = 10, **fields) -> Entry:
         "elapsed_s": 10.0,
         "duration_s": 3.5,
         "bytes": 1000,
-        "timings": {"encode_image_s": 1.0, "denoise_s": 6.0, "decode_s": 1.0, "load_s": None},
+        "timings": {
+            "encode_image_s": 1.0,
+            "denoise_s": 6.0,
+            "decode_s": 1.0,
+            "load_s": None,
+            "waited_s": 0.0,
+            "turn_s": 8.0,
+        },
     }
     return Entry(**{**values, **fields})
 
@@ -103,6 +110,14 @@ def test_what_was_found_took_no_time_here():
     assert (told.videos, told.made, told.cached) == (2, 1, 1)
     assert (told.seconds_median, told.timed) == (10.0, 1)
     assert told.phases["denoise_s"] == 6.0
+
+
+def test_seconds_of_a_video_do_not_count_the_wait_for_the_other_lane():
+    timings = {"denoise_s": 6.0, "waited_s": 7.0, "turn_s": 8.0, "load_s": 0.5}
+    told = figures(entry(elapsed_s=17.0, timings=timings))
+    assert (told.seconds_median, told.seconds_p95) == (10.0, 10.0)
+    (group,) = told.groups
+    assert (group["warm_median"], group["turn_median"], group["load_median"]) == (9.5, 7.5, 0.5)
 
 
 def test_a_dead_workers_end_is_not_known():

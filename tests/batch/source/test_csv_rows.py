@@ -144,6 +144,30 @@ def test_a_letter_torn_at_the_end(opened) -> None:
         opened("prompt\nfü".encode()[:-1])
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("words", ["plain,text", "für,alle", "画像の説明,題名"])
+def test_utf16_without_a_mark_is_known_by_its_zeros(opened, encoding: str, words: str) -> None:
+    text = f"prompt,title\n{words}\n".encode(encoding)
+    with pytest.raises(InvalidRequest, match=f"not UTF-8: .*{encoding.upper()}") as caught:
+        opened(text)
+    assert caught.value.hint.endswith(f"--encoding {encoding}.")
+    assert [job.fields["title"] for job in jobs_of(opened(text, encoding=encoding))] == [
+        words.partition(",")[2]
+    ]
+
+
+def test_utf32_is_not_taken_for_utf16(opened) -> None:
+    (job,) = jobs_of(opened("prompt\nfür\n".encode("utf-32")))
+    assert job.fields["prompt"] == "für"
+
+
+def test_a_spreadsheets_own_file_by_another_name(opened) -> None:
+    with pytest.raises(InvalidRequest, match="ZIP archive") as caught:
+        opened(b"PK\x03\x04\x14\x00\x06\x00\x08\x00\x00\x00!\x00\xc4")
+    assert "CSV UTF-8" in caught.value.hint
+    assert "--encoding" not in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["klingon", "hex", "rot13", "undefined"])
 def test_encodings_that_are_none(opened, name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
