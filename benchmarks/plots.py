@@ -143,12 +143,21 @@ def memory_plan_figures(results: Sequence[Result]) -> Rows:
 
 def label(result: Result) -> str:
     """What made a measured clip: the engine, and what else it went by."""
-    parts = [str(result["engine"])]
-    if result.get("speed", "exact") != "exact":
-        parts.append(str(result["speed"]))
+    parts = [str(result["engine"]), speed_of(result)]
     if result.get("attention") == "measured":
         parts.append("attention by table")
-    return ", ".join(parts)
+    return ", ".join(filter(None, parts))
+
+
+def speed_of(result: Result) -> str:
+    """What is approximate, and the settings that go with it; nothing for the exact speed."""
+    speed = str(result.get("speed", "exact"))
+    if speed == "exact":
+        return ""
+    interval, depth = result.get("cache_interval"), result.get("cache_depth")
+    cached = f" {interval}, {depth}" if interval is not None else ""
+    note = f" ({result['distilled']})" if result.get("distilled") else ""
+    return f"{speed}{cached}{note}"
 
 
 def seconds_figures(results: Sequence[Result]) -> Rows:

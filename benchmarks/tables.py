@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import FOLDER, PLOTS, draw_all, label
+from benchmarks.plots import FOLDER, PLOTS, draw_all, label, speed_of
 
 ROOT = Path(__file__).resolve().parent
 README = ROOT / "README.md"
@@ -82,7 +82,7 @@ def _clip_on_gpu(results: Sequence[Result]) -> str:
         (
             (
                 result["frames"],
-                f"{_engine(result)}{_speed(result)}{_budget(result)}",
+                f"{_engine(result)}{_budget(result)}",
                 f"{result['steps']}{_schedule(result)}",
                 _spread(result["seconds_per_clip"], 2),
                 f"{result['gpu_s']:.2f}",
@@ -131,7 +131,7 @@ def _clip_on_cpu(results: Sequence[Result]) -> str:
         rows.append(
             (
                 result["engine"],
-                f"{_speed(result).removeprefix(', ') or 'exact'}{_schedule(result)}",
+                f"{speed_of(result) or 'exact'}{_schedule(result)}",
                 result["steps"],
                 _mib(result["budget_bytes"]),
                 result["plan"],
@@ -458,16 +458,6 @@ def _compiling(found: Result | None) -> str:
 
 def _read(result: Result) -> bool:
     return bool(result["checkpoint"].startswith("synthetic:") and result.get("from_disk"))
-
-
-def _speed(result: Result) -> str:
-    """What is approximate, and the settings that go with it."""
-    speed = result.get("speed", "exact")
-    if speed == "exact":
-        return ""
-    cached = f" {result['cache_interval']}, {result['cache_depth']}" if "cached" in speed else ""
-    note = f" ({result['distilled']})" if result.get("distilled") else ""
-    return f", {speed}{cached}{note}"
 
 
 def _budget(result: Result) -> str:

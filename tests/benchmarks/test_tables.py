@@ -100,6 +100,8 @@ def test_a_clip_says_what_it_went_by(failure: str | None, told: str) -> None:
             engine="fused-compiled",
             schedule="karras",
             speed="fp8+cached",
+            cache_interval=3,
+            cache_depth=1,
             attention="measured",
             compile={"graphs": 34, "seconds": 21.42, "failure": failure},
             seconds_per_clip=_spread(8.21),
@@ -109,7 +111,7 @@ def test_a_clip_says_what_it_went_by(failure: str | None, told: str) -> None:
             peak_bytes=20 * 2**30,
         )
     )
-    assert (row[1], row[8]) == ("fused-compiled, fp8+cached, attention by table", told)
+    assert (row[1], row[8]) == ("fused-compiled, fp8+cached 3, 1, attention by table", told)
 
 
 def test_attention_shows_every_backend_and_the_one_that_is_taken() -> None:
