@@ -26,7 +26,7 @@ _UNITS = {
 LEAST_BUDGET = 1536 * 2**20
 """About the least that a full-size clip is made in on a GPU, for hints where the clip is not known yet."""
 _LEAST = "A full-size clip, 25 frames at 1024x576, takes about 1.5GiB at least; a smaller one takes less."
-_MOST = 2**50
+_MOST = 2**63
 
 
 def parse_bytes(text: str | int, *, field: str) -> int:
@@ -35,7 +35,7 @@ def parse_bytes(text: str | int, *, field: str) -> int:
     A bare letter is binary, as GPU memory is counted: ``4G`` is 4 GiB. ``4GB`` is four billion bytes.
 
     Raises:
-        InvalidRequest: it is no amount, not above zero, or more than a PiB; ``field`` says whose it was.
+        InvalidRequest: it is no amount, not above zero, or more than a number of 64 bits holds; ``field`` says whose it was.
     """
     match = _PATTERN.fullmatch(str(text))
     unit = None if match is None else _UNITS.get(match["unit"].lower())
@@ -54,7 +54,7 @@ def parse_bytes(text: str | int, *, field: str) -> int:
         )
     if amount > _MOST:
         raise InvalidRequest(
-            f"{field}: {str(text)[:60]!r} is more memory than any machine has",
+            f"{field}: {str(text)[:60]!r} is more than any machine has",
             hint=f"Write a number and a unit, for example 4GiB or 6000MiB. {_LEAST}",
             field=field,
         )

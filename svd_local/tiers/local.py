@@ -148,7 +148,7 @@ class LocalTier:
         require_whole(checkpoint)
         _require_kind(request, checkpoint)
         if request.speed in FP8_SPEEDS:
-            require_fp8(checkpoint, device)
+            require_fp8(checkpoint)
         native = _native(checkpoint, request)
         parameters, corrections = generated_parameters(request, native)
         self._require_budget(request, checkpoint, device, engine, parameters)

@@ -16,11 +16,17 @@ FP8_SPEEDS = ("fp8", "fp8+cached")
 
 
 def require_speed(request: ClipRequest, engine: Engine) -> None:
-    """Refuse a speed that the engine does not have.
+    """Refuse a speed that the engine, or the device that was asked for, does not have.
 
     Raises:
         InvalidRequest: says what else there is.
     """
+    if request.speed in FP8_SPEEDS and request.device == "cpu":
+        raise InvalidRequest(
+            "speed: fp8 needs a GPU; the CPU gains nothing by it",
+            hint="Write --speed exact or --speed cached, or leave out --device cpu.",
+            field="speed",
+        )
     if engine == "fused" or request.speed in ("exact", "distilled"):
         return
     lacks = "caches no features" if request.speed == "cached" else "has no layers in 8 bits"
@@ -31,18 +37,12 @@ def require_speed(request: ClipRequest, engine: Engine) -> None:
     )
 
 
-def require_fp8(checkpoint: Checkpoint, device: str) -> None:
-    """Refuse 8 bits where they are not to be had, or would change nothing.
+def require_fp8(checkpoint: Checkpoint) -> None:
+    """Refuse 8 bits where the GPU does not have them, or they would change nothing.
 
     Raises:
-        InvalidRequest: on the CPU, on a GPU that is too old, or for a network that is too narrow.
+        InvalidRequest: on a GPU that is too old, or for a network that is too narrow.
     """
-    if device == "cpu":
-        raise InvalidRequest(
-            "speed: fp8 needs a GPU; the CPU gains nothing by it",
-            hint="Write --speed exact or --speed cached, or leave out --device cpu.",
-            field="speed",
-        )
     gpu = list_gpus()[0]
     if gpu.capability is not None and gpu.capability < LEAST_CAPABILITY:
         raise unable(gpu.name, gpu.capability)

@@ -334,11 +334,12 @@ def test_without_limits_everything_is_resident_and_at_once() -> None:
         (40, "resident"),
         (12, "resident + streaming decode"),
         (8, "encoders offloaded + guidance halves + streaming decode"),
-        (6, "resident + pieces + streaming decode from host memory"),
+        (6, "one network at a time + guidance halves + streaming decode"),
         (4, "one network at a time + pieces + streaming decode from host memory"),
         (3, "weights streamed + pieces of both halves + streaming decode from host memory"),
         (2, "weights streamed + pieces + streaming decode from host memory"),
-        (1.6, SMALLEST),
+        (1.6, "weights streamed + pieces + streaming decode from host memory"),
+        (1.5, SMALLEST),
     ],
 )
 def test_a_budget_leads_to_the_fastest_plan_within_it(budget: float, plan: str) -> None:
