@@ -208,6 +208,7 @@ def test_a_clip_in_eight_bits_differs_from_the_exact_one(
     """Emulated: what a GPU would run, as far as the CPU can."""
     monkeypatch.setattr(fp8, "LEAST_INPUTS", 64)
     monkeypatch.setattr(local, "require_fp8", lambda *_: None)
+    monkeypatch.setattr(local, "require_speed", lambda *_: None)
     exact, eight = (
         frames_of(tier, ClipRequest(**TINY, steps=2, speed=speed)) for speed in ("exact", "fp8")
     )
