@@ -7,7 +7,7 @@ The catalogs are on SQLite, or in schemas of the PostgreSQL that ``SVD_TEST_POST
 Each kill has a batch of its own: two jobs of the fake tier in two lanes, run by a child that tells
 through a pipe where its clips stand. Every third kill is aimed into a publication (from the moment the
 file was checked to that at which its row is committed and its staging gone), the others anywhere
-between a job's claim and its end, both over spans measured before; about every fifteenth is of an ffmpeg. Kills
+between a job's claim and its end, both over spans measured before, the former shortened where kills come too late; about every fifteenth is of an ffmpeg. Kills
 go on until COUNT were made and a third of all fell within a publication. After each, another child
 runs the same batch to its end, and what it came to is looked at. Prints JSON: the spans, and the kills.
 """
@@ -43,6 +43,8 @@ from svd_local.catalog import Catalog
 
 SPECS = [batches.spec(number) for number in range(2)]
 FAKE_S = 0.1
+_SHORTER = 0.8
+"""What becomes of a publication's span where a kill aimed into it came too late."""
 
 
 def run(root: Path, tell: Callable[[str], None]) -> None:
@@ -224,7 +226,8 @@ def state(root: Path) -> dict[str, int]:
 
 def main(folder: str, count: str, seed: str) -> None:
     dice, wanted = random.Random(int(seed)), int(count)
-    span = spans(Path(folder, "spans"))
+    measured = spans(Path(folder, "spans"))
+    span = dict(measured)
     kills: list[dict[str, Any]] = []
     within = 0
     while len(kills) < wanted or 3 * within < len(kills):
@@ -235,8 +238,10 @@ def main(folder: str, count: str, seed: str) -> None:
             continue
         kills.append(kill)
         within += kill["within_publication"]
+        if aim == "publication" and not kill["within_publication"]:
+            span[aim] *= _SHORTER  # it was measured on a busier machine
         print(".", end="", file=sys.stderr, flush=True)
-    print(json.dumps({"spans_s": span, "kills": kills}))
+    print(json.dumps({"spans_s": measured, "kills": kills}))
 
 
 if __name__ == "__main__":
