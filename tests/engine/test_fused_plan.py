@@ -155,8 +155,8 @@ def test_a_plan_takes_what_was_predicted(plan: str) -> None:
     "plan",
     [
         "one network at a time + guidance halves",
-        "weights streamed + pieces of both halves",
-        "weights streamed + pieces, skips in host memory",
+        pytest.param("weights streamed + pieces of both halves", marks=pytest.mark.long),
+        pytest.param("weights streamed + pieces, skips in host memory", marks=pytest.mark.long),
     ],
 )
 def test_so_it_does_where_features_are_cached(plan: str) -> None:
@@ -171,7 +171,10 @@ def test_so_it_does_where_features_are_cached(plan: str) -> None:
     [
         "resident",
         "one network at a time + guidance halves + streaming decode",
-        "weights streamed + pieces of both halves + streaming decode from host memory",
+        pytest.param(
+            "weights streamed + pieces of both halves + streaming decode from host memory",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_so_it_does_in_eight_bits(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
