@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -58,3 +60,21 @@ class Lock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def locked_folder(ground: Path, name: str, *, prefix: str, suffix: str = "") -> tuple[Path, Lock]:
+    """A new folder in ``ground`` with a lock file ``name`` in it, which is held.
+
+    Raises:
+        OSError: it cannot be made; nothing is left of it.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=ground))
+        try:
+            return folder, Lock(folder / name)
+        except (FileNotFoundError, BlockingIOError):
+            # Somebody took it for a dead one's, and looks at it or has swept it.
+            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise

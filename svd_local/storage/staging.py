@@ -30,7 +30,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ from typing import Self
 
 from svd_local.errors import CommitUnknown, StorageFailed
 from svd_local.storage.faults import FULL, failure, storing
-from svd_local.storage.lock import Lock
+from svd_local.storage.lock import Lock, locked_folder
 from svd_local.storage.names import stems, wanted_stems
 
 PART_PREFIX, PART_SUFFIX = ".svd-", ".part"
@@ -79,19 +78,9 @@ class Staging:
             ways = (self.target, *self.target.parents)
             self._made = [folder for folder in ways if not folder.exists()]
             self.target.mkdir(parents=True, exist_ok=True)
-            while self._lock is None:
-                self._part = Path(
-                    tempfile.mkdtemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=self.target)
-                )
-                try:
-                    self._lock = Lock(self._part / LOCK)
-                except (FileNotFoundError, BlockingIOError):
-                    # Somebody took it for a dead one's, and looks at it or has swept it.
-                    shutil.rmtree(self._part, ignore_errors=True)
-                    continue
-                except BaseException:
-                    shutil.rmtree(self._part, ignore_errors=True)
-                    raise
+            self._part, self._lock = locked_folder(
+                self.target, LOCK, prefix=PART_PREFIX, suffix=PART_SUFFIX
+            )
         return self
 
     def __exit__(

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from svd_local.storage import Lock
+from svd_local.storage import Lock, locked_folder
 
 _PREFIX = "svd-local-ray-"
 _LOCK = "lock"
@@ -24,9 +24,8 @@ class Home:
 
     def __init__(self, ground: Path | None = None) -> None:
         self._ground = ground or Path(tempfile.gettempdir())
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._ground))
+        self.folder, self._lock = locked_folder(self._ground, _LOCK, prefix=_PREFIX)
         self._owner = self.folder.stat().st_uid
-        self._lock = Lock(self.folder / _LOCK)
         _sweep(self._ground, self._owner)
 
     def close(self) -> None:

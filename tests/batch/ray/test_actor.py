@@ -20,6 +20,7 @@ from svd_local.errors import DeviceLost, ImageRejected, TierFailed
 from svd_local.generator import VideoGenerator
 from svd_local.request import ClipRequest
 from svd_local.settings import Settings
+from svd_local.storage import lock
 
 FAKE = Order({"prompt": "a desk", "tier": "fake", "seed": 7, "steps": 2})
 Hire = Callable[..., Actor]
@@ -218,6 +219,26 @@ def test_the_homes_of_killed_actors_are_swept(tmp_path: Path) -> None:
     alive.close()
     assert {path.name for path in ground.iterdir()} == spared
     assert list((tmp_path / "precious").iterdir()) == []
+
+
+def test_a_home_that_is_swept_while_it_is_born_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, held = lock._hold, []
+
+    def sweeper_first(path: Path) -> int | None:
+        if not held:
+            held.append(path)
+            hold(path)  # for good
+        return hold(path)
+
+    monkeypatch.setattr(lock, "_hold", sweeper_first)
+    ground = tmp_path / "births"
+    ground.mkdir()
+    home = Home(ground)
+    assert home.folder != held[0].parent
+    assert list(ground.iterdir()) == [home.folder]
+    home.close()
 
 
 def test_sorts_are_told_once(job: Callable[..., Job]) -> None:
