@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svd_local.batch.events import Event, JobDone
+from svd_local.batch.summary import Tally
 from svd_local.catalog import restored
 from svd_local.catalog.jobs import Job, Lease
 from svd_local.errors import LeaseLost, MediaFailed
@@ -80,6 +82,23 @@ def adopt(
         orphan.keep()
         stored = catalog.get(name).to_clip()
         yield Adopted(catalog.jobs.job(job_id), stored)
+
+
+def adopt_and_tell(
+    catalog: Catalog,
+    batch_id: str,
+    folder: Path,
+    tally: Tally,
+    tell: Callable[[Event], None],
+    lease: Lease | None = None,
+) -> set[int]:
+    """``adopt`` all, counted and told; answers the ids of the jobs that are done by it."""
+    ids = set()
+    for adopted in adopt(catalog, batch_id, folder, lease):
+        ids.add(adopted.job.id)
+        tally.done(adopted.clip, adopted=True)
+        tell(JobDone(adopted.job, adopted.clip, adopted=True))
+    return ids
 
 
 def _commit(

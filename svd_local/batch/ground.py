@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import new_jobs, place_of
 from svd_local.batch.spec import JobSpec
-from svd_local.catalog.jobs import Enrolment
+from svd_local.catalog.jobs import Batch, Enrolment, Job
 from svd_local.errors import InvalidRequest, StorageFailed
 from svd_local.storage import check_writable, leftovers, storing, sweep
 
@@ -45,6 +46,15 @@ def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> 
     )
 
 
+def bury(
+    catalog: Catalog, presence: Presence, options: BatchOptions, but: Collection[str] = ()
+) -> None:
+    """Take the jobs of workers that died on this machine, all ``but`` those that somebody else sees to."""
+    for name in presence.dead():
+        if name not in but:
+            catalog.jobs.release_dead(name, tries=options.tries)
+
+
 def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:
     """``enrolment`` as it is once the jobs of the dead were adopted or taken from them."""
     then, now = enrolment.batch, catalog.jobs.batch(enrolment.batch.id)
@@ -55,6 +65,24 @@ def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:
         cancelled=enrolment.cancelled + dropped,
         leaving=max(0, enrolment.leaving - dropped),
     )
+
+
+def concluded(
+    catalog: Catalog,
+    batch_id: str,
+    folders: Iterable[Path],
+    summarise: Callable[[Batch, tuple[Job, ...]], BatchSummary],
+    *,
+    stopped: bool,
+) -> BatchSummary:
+    """The end of a run: sweep, have ``summarise`` say of the batch and its failures what the run came to,
+    and keep that for the report.
+    """
+    sweep_last(folders, hurry=stopped)
+    failures = tuple(catalog.jobs.jobs(batch_id, state="failed", limit=None))
+    summary = summarise(catalog.jobs.batch(batch_id), failures)
+    record(catalog, summary)
+    return summary
 
 
 def record(catalog: Catalog, summary: BatchSummary) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from svd_local.batch.adoption import adopt, owner_of
+from svd_local.batch.adoption import adopt_and_tell, owner_of
 from svd_local.batch.company import Company, is_suspect
 from svd_local.batch.control import Control
 from svd_local.batch.events import (
@@ -29,6 +29,7 @@ from svd_local.batch.events import (
     Resumed,
     Waiting,
 )
+from svd_local.batch.ground import bury
 from svd_local.batch.heart import Heart, Pulse
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
@@ -133,17 +134,12 @@ class Lanes:
 
     def bury(self) -> None:
         """Take the jobs of workers that died on this machine."""
-        for name in self.presence.dead():
-            self.catalog.jobs.release_dead(name, tries=self.options.tries)
+        bury(self.catalog, self.presence, self.options)
 
     def adopt(self, folder: Path, lease: Lease | None = None) -> bool:
         """Adopt what dead workers left in ``folder``; whether the job of ``lease`` was among it."""
-        own = False
-        for adopted in adopt(self.catalog, self.batch.id, folder, lease):
-            self.tally.count("adopted")
-            self.tell(JobDone(adopted.job, adopted.clip, adopted=True))
-            own = own or (lease is not None and adopted.job.id == lease.job.id)
-        return own
+        ids = adopt_and_tell(self.catalog, self.batch.id, folder, self.tally, self.tell, lease)
+        return lease is not None and lease.job.id in ids
 
     def _lane(self, number: int) -> None:
         try:
@@ -251,7 +247,7 @@ class Lanes:
                 raise
             return
         self._space.fits()
-        self.tally.count("cached" if clip.cached else "made")
+        self.tally.done(clip)
         self.tell(JobDone(job, clip))
 
     def _was_committed(self, lease: Lease) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +106,3 @@ def forget_links() -> None:
 @functools.lru_cache(maxsize=1024)
 def _real(folder: str) -> str:
     return os.path.realpath(folder)
-
-
-def absolute_all(texts: Iterable[object], ground: Ground) -> list[object]:
-    """Every text of a list as an absolute path.
-
-    Raises:
-        Misplaced: as ``place`` does, for the first that is wrong.
-    """
-    return [ground.place(text) if isinstance(text, str) else text for text in texts]

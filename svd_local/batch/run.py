@@ -10,13 +10,14 @@ from contextlib import ExitStack
 
 from svd_local.batch.control import Control
 from svd_local.batch.events import Begun, Event, EventCallback, Stopping
-from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
+from svd_local.batch.ground import concluded, enrol, folders_of, settled, sweep_all
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.spec import JobSpec
 from svd_local.batch.summary import BatchSummary, Tally
+from svd_local.catalog.jobs import Batch, Job
 from svd_local.errors import Cancelled
 from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
@@ -94,11 +95,11 @@ def run_batch(
             )
         for folder in folders:
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
-        sweep_last(folders, hurry=control.stopping)
-        failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
-        summary = tally.summary(catalog.jobs.batch(batch.id), failures, stopped=control.stopping)
-        record(catalog, summary)
-        return summary
+
+        def summarise(now: Batch, failures: tuple[Job, ...]) -> BatchSummary:
+            return tally.summary(now, failures, stopped=control.stopping)
+
+        return concluded(catalog, batch.id, folders, summarise, stopped=control.stopping)
 
 
 def _wait(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from svd_local.catalog.jobs import Batch, Job
-from svd_local.result import Progress
+from svd_local.result import Clip, Progress
 
 _BUSY = "denoise"
 
@@ -132,6 +132,10 @@ class Tally:
         """One more of ``made``, ``cached``, ``adopted`` or ``postponed``."""
         with self._lock:
             setattr(self, what, getattr(self, what) + 1)
+
+    def done(self, clip: Clip, *, adopted: bool = False) -> None:
+        """One more job that has its clip."""
+        self.count("adopted" if adopted else "cached" if clip.cached else "made")
 
     def watch(self) -> Watch:
         """For one clip: notes from its progress when it was denoised."""

@@ -6,13 +6,12 @@ import queue
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svd_local.batch.adoption import adopt
+from svd_local.batch.adoption import adopt_and_tell
 from svd_local.batch.control import Control, interrupts
-from svd_local.batch.events import Begun, Event, EventCallback, JobDone, Stopping
-from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
+from svd_local.batch.events import Begun, Event, EventCallback, Stopping
+from svd_local.batch.ground import bury, concluded, enrol, folders_of, settled, sweep_all
 from svd_local.batch.heart import Heart
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
@@ -25,7 +24,7 @@ from svd_local.errors import InvalidRequest
 from svd_local.settings import Settings
 
 if TYPE_CHECKING:
-    from svd_local.catalog import Catalog
+    pass
 
 _LOOK_UP_S = 0.2
 _CANCELLING = 2
@@ -134,11 +133,10 @@ def run_on(
 
         def adopt_all() -> None:
             for folder in folders:
-                _adopt(catalog, batch.id, folder, staff, told)
+                adopt_and_tell(catalog, batch.id, folder, staff.tally, told.put)
 
         adopt_all()
-        for name in presence.dead():
-            catalog.jobs.release_dead(name, tries=options.tries)
+        bury(catalog, presence, options)
         told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         thread = threading.Thread(target=staff.work, name="ray-staff")
         thread.start()
@@ -146,26 +144,7 @@ def run_on(
         if staff.failure is not None:
             raise staff.failure
         adopt_all()  # a job whose driver died in its last try is done all the same
-        sweep_last(folders, hurry=control.stopping)
-        failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
-        now = catalog.jobs.batch(batch.id)
-        mine = staff.tally.summary(now, failures, stopped=control.stopping)
-        summary = mine.by(staff.figures())
-        record(catalog, summary)
-        return summary
-
-
-def _adopt(
-    catalog: Catalog,
-    batch_id: str,
-    folder: Path,
-    staff: Staff,
-    told: queue.SimpleQueue[Event],
-) -> None:
-    """Adopt what dead drivers left in ``folder``."""
-    for adopted in adopt(catalog, batch_id, folder):
-        staff.tally.count("adopted")
-        told.put(JobDone(adopted.job, adopted.clip, adopted=True))
+        return concluded(catalog, batch.id, folders, staff.summary, stopped=control.stopping)
 
 
 def _wait(

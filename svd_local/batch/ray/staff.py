@@ -19,6 +19,7 @@ from svd_local.batch.events import (
     WorkerSetAside,
     WorkerStarted,
 )
+from svd_local.batch.ground import bury
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
@@ -26,10 +27,10 @@ from svd_local.batch.options import BatchOptions
 from svd_local.batch.ray.far import ActorLost, FarGenerator, Hand
 from svd_local.batch.ray.values import Hello, House
 from svd_local.batch.stalls import told_of
-from svd_local.batch.summary import Tally, WorkerFigures
+from svd_local.batch.summary import BatchSummary, Tally
 from svd_local.batch.workers.seat import Seat
 from svd_local.batch.workers.voices import Voices
-from svd_local.catalog.jobs import Batch
+from svd_local.catalog.jobs import Batch, Job
 from svd_local.errors import DeviceLost, StorageFailed
 from svd_local.settings import Settings
 
@@ -116,9 +117,12 @@ class Staff:
         for hand in self._kept:
             hand.kill()
 
-    def figures(self) -> tuple[WorkerFigures, ...]:
-        """How each seat fared. The nodes' own use of their GPUs is not measured."""
-        return tuple(seat.figures(None) for seat in self._seats)
+    def summary(self, batch: Batch, failures: tuple[Job, ...]) -> BatchSummary:
+        """What the run came to, with figures for each seat. The nodes' own use of their GPUs is not
+        measured.
+        """
+        mine = self.tally.summary(batch, failures, stopped=self._control.stopping)
+        return mine.by(tuple(seat.figures(None) for seat in self._seats))
 
     # Seats
 
@@ -277,8 +281,7 @@ class Staff:
     def _bury_strangers(self) -> None:
         """Take the jobs of drivers and workers that died on this machine."""
         with suppress(StorageFailed):  # the lanes say so, and it is tried again
-            for name in self._presence.dead():
-                self._catalog.jobs.release_dead(name, tries=self._options.tries)
+            bury(self._catalog, self._presence, self._options)
 
     def _over(self) -> bool:
         with suppress(StorageFailed):

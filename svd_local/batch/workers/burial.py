@@ -99,9 +99,7 @@ class Burial:
             self._tell(JobFailed(job, reason))
         elif job.state == "done" and job.worker == worker and job.clip_id is not None:
             done = JobDone(job, self._catalog.get(job.clip_id).to_clip())
-            self._tally.count(
-                "cached" if done.clip.cached else "made"
-            )  # it died with the news on its lips
+            self._tally.done(done.clip)  # it died with the news on its lips
             self._tell(done)
         elif job.state != "done":
             self._tell(JobLost(job))

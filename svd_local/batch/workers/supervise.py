@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, EventCallback
-from svd_local.batch.ground import enrol, folders_of, record, settled, sweep_all, sweep_last
+from svd_local.batch.ground import concluded, enrol, folders_of, settled, sweep_all
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.run import run_batch
 from svd_local.batch.spec import JobSpec
@@ -117,8 +118,5 @@ def supervise(
         supervisor.bury_strangers()
         supervisor.tell(Begun(settled(catalog, enrolment), sweep_all(folders)))
         supervisor.run()
-        sweep_last(folders, hurry=control.stopping)
-        failures = tuple(catalog.jobs.jobs(batch.id, state="failed", limit=None))
-        summary = supervisor.summary(catalog.jobs.batch(batch.id), failures, gpu_use)
-        record(catalog, summary)
-        return summary
+        summarise = functools.partial(supervisor.summary, gpu_use=gpu_use)
+        return concluded(catalog, batch.id, folders, summarise, stopped=control.stopping)

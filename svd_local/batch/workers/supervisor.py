@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from svd_local.batch.adoption import adopt
+from svd_local.batch.adoption import adopt_and_tell
 from svd_local.batch.control import Control
 from svd_local.batch.events import (
     Event,
@@ -24,6 +24,7 @@ from svd_local.batch.events import (
     WorkerSetAside,
     WorkerStarted,
 )
+from svd_local.batch.ground import bury
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.stalls import lasted, patience_s, told_of
@@ -168,19 +169,12 @@ class Supervisor:
 
     def adopt(self, folder: Path) -> set[int]:
         """Adopt what dead workers left in ``folder``; answers the ids of the jobs that are done by it."""
-        ids = set()
-        for adopted in adopt(self._catalog, self._batch.id, folder):
-            ids.add(adopted.job.id)
-            self._tally.count("adopted")
-            self.tell(JobDone(adopted.job, adopted.clip, adopted=True))
-        return ids
+        return adopt_and_tell(self._catalog, self._batch.id, folder, self._tally, self.tell)
 
     def bury_strangers(self) -> None:
         """Take the jobs of workers of other supervisors, here or before, that died on this machine."""
         self._look_for_dead_at = time.monotonic() + _LOOK_FOR_DEAD_S
-        for name in self._presence.dead():
-            if name not in self._names:
-                self._catalog.jobs.release_dead(name, tries=self._options.tries)
+        bury(self._catalog, self._presence, self._options, but=self._names)
 
     # What the workers say
 
@@ -203,8 +197,7 @@ class Supervisor:
             pass  # its process keeps the one, and its end shows the other
         else:
             if isinstance(message, JobDone):
-                cached = "cached" if message.clip.cached else "made"
-                self._tally.count("adopted" if message.adopted else cached)
+                self._tally.done(message.clip, adopted=message.adopted)
             elif isinstance(message, JobPostponed):
                 self._tally.count("postponed")
             self._voices.heed(seat, message)
