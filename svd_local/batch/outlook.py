@@ -92,17 +92,13 @@ class Foresight:
                 field="tier",
             )
             return Outlook(_LAST_RESORT, problem=error)
-        named = request.tier != "auto"
         passed: list[str] = []
         for tier in self._rungs(request):
             try:
                 plan = tier.plan(request)
                 return self._planned(tier, plan, request, tuple(passed))
-            except TierBusy as error:
-                if named:
-                    return Outlook(tier.id, passed_over=(f"{tier.id}: {error.message}",))
-                passed.append(f"{tier.id}: {error.message}")
-            except CheckpointUnavailable as error:
+            except SvdLocalError as error:
+                why = f"{tier.id}: {error.message}"
                 if self._may_pull and type(error) is CheckpointUnavailable:
                     return Outlook(
                         tier.id,
@@ -111,13 +107,12 @@ class Foresight:
                         request.speed,
                         passed_over=(f"{error.message}: it is downloaded first",),
                     )
-                if named or not error.falls_through:
+                if request.open_to_others and error.falls_through:
+                    passed.append(why)
+                elif isinstance(error, TierBusy):
+                    return Outlook(tier.id, passed_over=(why,))
+                else:
                     return Outlook(tier.id, problem=error)
-                passed.append(f"{tier.id}: {error.message}")
-            except SvdLocalError as error:
-                if named or not error.falls_through:
-                    return Outlook(tier.id, problem=error)
-                passed.append(f"{tier.id}: {error.message}")
         return Outlook(_LAST_RESORT, "placeholder", passed_over=tuple(passed))
 
     def _rungs(self, request: ClipRequest) -> Iterable[Tier]:

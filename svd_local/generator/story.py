@@ -162,18 +162,16 @@ class VideoGenerator:
 
         folder = request.out or self.settings.videos_dir
         check_writable(folder, field=None if request.out is None else "out")
-        named = request.tier != "auto"
         try:
             made = climb(
                 self._rungs(request),
                 lambda tier, before: self._serve(
                     tier, before, request, folder, monitor.for_tier(tier.id), place, delivery
                 ),
-                # Only the first rung runs checkpoints: below it another model would stand in for it.
-                fall_through=not named and request.checkpoint is None,
+                fall_through=request.open_to_others,
             )
         except TierBusy as busy:
-            if not (named and delivery.placeholders):
+            if request.tier == "auto" or not delivery.placeholders:
                 raise
             return publish_placeholder(request, folder, busy.attempts, monitor)
         if made.value is None:

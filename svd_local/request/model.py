@@ -179,6 +179,13 @@ class ClipRequest(BaseModel):
         text = json.dumps({"request": own, "ran": ran}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def open_to_others(self) -> bool:
+        """Whether a tier may be passed over for the next one. Not where a tier was named; nor a
+        checkpoint, which only the first one runs: below it another model would stand in for it.
+        """
+        return self.tier == "auto" and self.checkpoint is None
+
     def describe(self) -> dict[str, Any]:
         """The request as JSON-able values, without what was left at its default.
 

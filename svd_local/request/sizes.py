@@ -25,7 +25,10 @@ _UNITS = {
 }
 LEAST_BUDGET = 1536 * 2**20
 """About the least that a full-size clip is made in on a GPU, for hints where the clip is not known yet."""
-_LEAST = "A full-size clip, 25 frames at 1024x576, takes about 1.5GiB at least; a smaller one takes less."
+_LEAST = (
+    f"A full-size clip, 25 frames at 1024x576, takes about {LEAST_BUDGET / 2**30:g}GiB at least; "
+    "a smaller one takes less."
+)
 _MOST = 2**63
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from svd_local.engine.aliases import DEFAULT_ORDER
 from svd_local.engine.blueprint import blueprint_of
@@ -16,20 +14,16 @@ from svd_local.engine.fused.kernels.choice import Kernels, Wish, choose
 from svd_local.engine.loading import precision_for
 from svd_local.engine.session import Session, ways_of
 from svd_local.engine.takes import Engine, Stream
-from svd_local.engine.values import Caching, Sampling
 from svd_local.engine.verify import require_whole
 from svd_local.errors import (
     CheckpointUnavailable,
-    InvalidRequest,
     SvdLocalError,
     TierFailed,
     TierUnavailable,
 )
 from svd_local.request import (
-    CACHED_SPEEDS,
     ClipRequest,
     GeneratedParameters,
-    Native,
     generated_parameters,
     output_size,
 )
@@ -46,12 +40,21 @@ from svd_local.tiers.speeds import (
     require_speed,
     uncompiled,
 )
+from svd_local.tiers.terms import (
+    assumed,
+    decoding,
+    library_versions,
+    native_of,
+    require_kind,
+    sampling_of,
+    size_warnings,
+)
 
 if TYPE_CHECKING:
     from svd_local.engine.download import Offer
+    from svd_local.engine.memory import Way
 
 DEFAULT_ENGINE: Engine = "fused"
-_LIBRARIES = ("torch", "diffusers", "transformers")
 _CPU_HINT = "To run on the CPU all the same (minutes to hours a clip), add --device cpu."
 _OTHERS_HINT = "Other tiers are asked where no checkpoint is named."
 
@@ -146,12 +149,15 @@ class LocalTier:
         device = _device(request)
         checkpoint = self._checkpoint(request, pull=monitor or Monitor())
         require_whole(checkpoint)
-        _require_kind(request, checkpoint)
+        require_kind(request, checkpoint)
         if request.speed in FP8_SPEEDS:
             require_fp8(checkpoint)
-        native = _native(checkpoint, request)
+        native = native_of(checkpoint, request)
         parameters, corrections = generated_parameters(request, native)
-        self._require_budget(request, checkpoint, device, engine, parameters)
+        if (
+            self._budget(request) is not None
+        ):  # one that no plan keeps to is refused before any work
+            self._ways(request, checkpoint, device, parameters)
         size = (parameters.width, parameters.height)
         return Plan(
             tier=self.id,
@@ -165,15 +171,15 @@ class LocalTier:
                 "speed": request.speed,
                 "device": device,
                 "precision": precision_for(device).name,
-                **_decoding(engine, parameters.frames),
-                "versions": dict(_versions()),
+                **decoding(engine, parameters.frames),
+                "versions": dict(library_versions()),
             },
             fps=parameters.fps,
             output_size=output_size(size, request.resolution),
             corrections=(*corrections, *uncompiled(request, engine)),
             warnings=(
-                *_assumed(checkpoint, request),
-                *_warnings(parameters, native),
+                *assumed(checkpoint, request),
+                *size_warnings(parameters, native),
                 *approximations(parameters, request.speed),
             ),
             checkpoint=checkpoint.name,
@@ -200,19 +206,15 @@ class LocalTier:
             TierUnavailable, CheckpointUnavailable: as ``plan`` does.
         """
         device, checkpoint = _device(request), self._checkpoint(request)
-        native = Native(checkpoint.width, checkpoint.height, checkpoint.frames)
+        parameters, _ = generated_parameters(request, native_of(checkpoint, request))
         gpu = list_gpus()[0] if device == "cuda" else None
-        way = ways_of(
-            request.engine or DEFAULT_ENGINE,
-            blueprint_of(checkpoint),
-            _sampling(generated_parameters(request, native)[0].to_json(), request.speed),
-            itemsize=precision_for(device).itemsize,
-            on_gpu=device == "cuda",
+        way = self._ways(
+            request,
+            checkpoint,
+            device,
+            parameters,
             free=None if gpu is None else gpu.free_bytes,
             total=None if gpu is None else gpu.total_bytes,
-            budget=self._budget(request),
-            allow_approximate=request.allow_approximate,
-            kernels=self._kernels(device),
         )[0]
         return Memory(way.plan, self._budget(request), way.peak_bytes)
 
@@ -232,7 +234,7 @@ class LocalTier:
         """
         self._one.end_mine()
         stream = self._stream(job)
-        sampling = _sampling(job.plan.parameters, job.request.speed)
+        sampling = sampling_of(job.plan.parameters, job.request.speed)
         frames = frames_of(stream, sampling, job.plan)
         self._one.mine_is(stream)
         return frames
@@ -256,7 +258,7 @@ class LocalTier:
                 return (
                     yield from session.make(
                         job.keyframes[0].image,
-                        _sampling(plan.parameters, request.speed),
+                        sampling_of(plan.parameters, request.speed),
                         engine=request.engine or DEFAULT_ENGINE,
                         budget=self._budget(request),
                         allow_approximate=request.allow_approximate,
@@ -334,29 +336,34 @@ class LocalTier:
     def _budget(self, request: ClipRequest) -> int | None:
         return request.vram_budget or self._vram_budget
 
-    def _require_budget(
+    def _ways(
         self,
         request: ClipRequest,
         checkpoint: Checkpoint,
         device: str,
-        engine: Engine,
         parameters: GeneratedParameters,
-    ) -> None:
-        """Refuse a budget that not even the smallest memory plan keeps to, before any work."""
-        budget = self._budget(request)
-        if budget is not None:
-            ways_of(
-                engine,
-                blueprint_of(checkpoint),
-                _sampling(parameters.to_json(), request.speed),
-                itemsize=precision_for(device).itemsize,
-                on_gpu=device == "cuda",
-                free=None,
-                total=None,
-                budget=budget,
-                allow_approximate=request.allow_approximate,
-                kernels=self._kernels(device),
-            )
+        *,
+        free: int | None = None,
+        total: int | None = None,
+    ) -> Sequence[Way]:
+        """The memory plans that ``request`` may run under, the fastest first.
+
+        Raises:
+            InvalidRequest: the budget is below the smallest plan.
+            OutOfMemory: the GPU's ``total`` is.
+        """
+        return ways_of(
+            request.engine or DEFAULT_ENGINE,
+            blueprint_of(checkpoint),
+            sampling_of(parameters.to_json(), request.speed),
+            itemsize=precision_for(device).itemsize,
+            on_gpu=device == "cuda",
+            free=free,
+            total=total,
+            budget=self._budget(request),
+            allow_approximate=request.allow_approximate,
+            kernels=self._kernels(device),
+        )
 
     def _kernels(self, device: str) -> Kernels:
         """Of our own, those that are to run; whether they work shows only when they are tried."""
@@ -370,12 +377,6 @@ def _tell(monitor: Monitor, offer: Offer) -> None:
     monitor.downloading(offer.total_bytes - offer.missing_bytes, offer.total_bytes, licence)
 
 
-def _native(checkpoint: Checkpoint, request: ClipRequest) -> Native:
-    """What the checkpoint takes; its architecture is only looked at where that counts."""
-    depths = blueprint_of(checkpoint).unet.cache_depths if request.speed in CACHED_SPEEDS else 1
-    return Native(checkpoint.width, checkpoint.height, checkpoint.frames, depths)
-
-
 def _device(request: ClipRequest) -> str:
     """The device a request runs on.
 
@@ -386,70 +387,6 @@ def _device(request: ClipRequest) -> str:
         return "cpu"
     missing = no_cuda()
     if missing is not None:
-        instead = request.tier == "auto" and request.checkpoint is not None
+        instead = request.tier == "auto" and not request.open_to_others
         raise TierUnavailable(missing, hint=f"{_CPU_HINT} {_OTHERS_HINT}" if instead else _CPU_HINT)
     return "cuda"
-
-
-def _sampling(parameters: Mapping[str, Any], speed: str) -> Sampling:
-    """A plan's parameters as the engine takes them. Every frame is decoded with all others."""
-    interval = parameters.get("cache_interval")
-    return Sampling(
-        seed=parameters["seed"] or 0,
-        frames=parameters["frames"],
-        fps=parameters["fps"],
-        steps=parameters["steps"],
-        schedule=parameters["schedule"],
-        motion=parameters["motion"],
-        noise=parameters["noise"],
-        guidance=(parameters["guidance"][0], parameters["guidance"][1]),
-        width=parameters["width"],
-        height=parameters["height"],
-        decode_chunk=parameters["frames"],
-        caching=None if interval is None else Caching(interval, parameters["cache_depth"]),
-        fp8=speed in FP8_SPEEDS,
-    )
-
-
-def _decoding(engine: Engine, frames: int) -> dict[str, int]:
-    """How many frames the reference decodes at once, which changes pixels; the other knows no chunks."""
-    return {"decode_chunk": frames} if engine == "reference" else {}
-
-
-def _assumed(checkpoint: Checkpoint, request: ClipRequest) -> tuple[str, ...]:
-    """What was assumed of a checkpoint that does not say its frame count, where that counts; and which
-    distilled UNet was taken where that was not plain.
-    """
-    plain = checkpoint.base or checkpoint
-    chosen = checkpoint.notes if checkpoint.base is not None else ()
-    return (*chosen, *(plain.notes if request.frames is None else ()))
-
-
-def _require_kind(request: ClipRequest, checkpoint: Checkpoint) -> None:
-    """Refuse to run a distilled checkpoint as if it were another.
-
-    Raises:
-        InvalidRequest: the request has another speed.
-    """
-    if checkpoint.unet is not None and request.speed != "distilled":
-        raise InvalidRequest(
-            f"checkpoint: {checkpoint.name} is distilled, and --speed {request.speed} runs what is not",
-            hint="Add --speed distilled, or name another checkpoint.",
-            field="speed",
-        )
-
-
-def _warnings(parameters: GeneratedParameters, native: Native) -> tuple[str, ...]:
-    size = (parameters.width, parameters.height)
-    if size == (native.width, native.height):
-        return ()
-    return (
-        f"{size[0]}x{size[1]} is not the checkpoint's native {native.width}x{native.height}: "
-        "quality falls off quickly away from it",
-    )
-
-
-@functools.cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    """What of the installed libraries decides pixels, asked of their metadata."""
-    return tuple((name, version(name)) for name in _LIBRARIES)

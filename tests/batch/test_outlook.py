@@ -11,11 +11,12 @@ from svd_local.batch.forecast import Forecast
 from svd_local.batch.outlook import Foresight
 from svd_local.batch.pace import Hands, Pace
 from svd_local.engine.checkpoint import Checkpoint
+from svd_local.engine.session import ways_of
 from svd_local.errors import CheckpointUnknown, InvalidRequest, TierUnavailable
 from svd_local.generator import VideoGenerator
 from svd_local.request import ClipRequest
 from svd_local.settings import Settings
-from svd_local.tiers import gpus
+from svd_local.tiers import gpus, local
 from svd_local.tiers.local import LocalTier
 
 
@@ -54,11 +55,26 @@ def test_the_local_tier_tells_memory(of) -> None:
     assert outlook.licence is None
 
 
+def test_memory_is_foreseen_at_the_depth_that_was_asked_for(
+    of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths = []
+
+    def seen(engine: Any, blueprint: Any, sampling: Any, **limits: Any) -> Any:
+        depths.append(sampling.caching.depth)
+        return ways_of(engine, blueprint, sampling, **limits)
+
+    monkeypatch.setattr(local, "ways_of", seen)
+    of(checkpoint="tiny-svd", device="cpu", speed="cached", cache_depth=3)
+    assert set(depths) == {3}
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
         ({"checkpoint": "svdd"}, CheckpointUnknown),
         ({"tier": "local"}, TierUnavailable),
+        ({"checkpoint": "tiny-svd"}, TierUnavailable),
         ({"tier": "huggingface"}, TierUnavailable),
         ({"tier": "placeholder"}, InvalidRequest),
         ({"speed": "fp8", "device": "cpu"}, InvalidRequest),
