@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import typer
 
 from svd_local.cli import batch, catalog, generate, models, status
 from svd_local.cli._shared import fail, mute
+from svd_local.cli.interrupts import hear_all
 from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
 
 app = typer.Typer(
@@ -116,11 +115,5 @@ def main() -> None:
     Being told to end (``kill``, a closed terminal, a service manager) is answered as Ctrl-C is:
     cancelled, tidied up, reported.
     """
-    for name in ("SIGTERM", "SIGHUP"):  # the second is POSIX's alone
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
+    hear_all()
     sys.exit(run(sys.argv[1:]))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from svd_local.cli._shared import emit, ending, fail, failure, load_settings, say, tell
+from svd_local.cli.interrupts import remembered
 from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
 
 if TYPE_CHECKING:
@@ -150,8 +152,8 @@ def generate(
 
         request = ClipRequest(**{k: v for k, v in given.items() if v is not None})
         requests = _requests(request, count)
-        with VideoGenerator(load_settings()) as generator:
-            clips, stopped = _make(generator, requests)
+        with VideoGenerator(load_settings()) as generator, remembered() as told_to_end:
+            clips, stopped = _make(generator, requests, told_to_end)
         if stopped is not None and not clips:
             raise stopped
         _render(clips, stopped, json_output, count)
@@ -174,7 +176,7 @@ def _requests(request: ClipRequest, count: int) -> list[ClipRequest]:
 
 
 def _make(
-    generator: VideoGenerator, requests: list[ClipRequest]
+    generator: VideoGenerator, requests: list[ClipRequest], told_to_end: Callable[[], bool]
 ) -> tuple[list[Clip], SvdLocalError | None]:
     from svd_local.cli.progress import progress_display
 
@@ -183,7 +185,7 @@ def _make(
         label = "" if len(requests) == 1 else f"{number}/{len(requests)} "
         try:
             with progress_display(label) as report:
-                clips.append(generator.generate(request, progress=report))
+                clips.append(generator.generate(request, progress=report, cancelled=told_to_end))
         except SvdLocalError as error:
             return clips, error
         except KeyboardInterrupt as stop:
