@@ -16,7 +16,6 @@ MANY = [pytest.mark.long, pytest.mark.timeout(3000)]
     ("server", "kills"),
     [
         ("sqlite", 10),
-        ("postgresql", 3),
         pytest.param("sqlite", 200, marks=MANY),
         pytest.param("postgresql", 200, marks=MANY),
     ],

@@ -135,14 +135,20 @@ def counted(architecture: Architecture, way: FusedWay, sampling: Sampling) -> in
     "plan",
     [
         "resident",
-        "encoders offloaded + streaming decode",
-        "one network at a time",
         "one network at a time + guidance halves + streaming decode from host memory",
-        "one network at a time + pieces + streaming decode",
-        "one network at a time + pieces, skips in host memory + streaming decode from host memory",
-        "weights streamed",
-        "weights streamed + pieces of both halves + streaming decode from host memory",
         SMALLEST,
+        *(
+            pytest.param(plan, marks=pytest.mark.long)
+            for plan in (
+                "encoders offloaded + streaming decode",
+                "one network at a time",
+                "one network at a time + pieces + streaming decode",
+                "one network at a time + pieces, skips in host memory"
+                " + streaming decode from host memory",
+                "weights streamed",
+                "weights streamed + pieces of both halves + streaming decode from host memory",
+            )
+        ),
     ],
 )
 def test_a_plan_takes_what_was_predicted(plan: str) -> None:
@@ -169,7 +175,7 @@ def test_so_it_does_where_features_are_cached(plan: str) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        "resident",
+        pytest.param("resident", marks=pytest.mark.long),
         "one network at a time + guidance halves + streaming decode",
         pytest.param(
             "weights streamed + pieces of both halves + streaming decode from host memory",
@@ -186,7 +192,9 @@ def test_so_it_does_in_eight_bits(plan: str, monkeypatch: pytest.MonkeyPatch) ->
     assert way.fp8
 
 
-@pytest.mark.parametrize("plan", ["resident", "one network at a time"])
+@pytest.mark.parametrize(
+    "plan", ["resident", pytest.param("one network at a time", marks=pytest.mark.long)]
+)
 def test_so_it_does_at_full_size(plan: str) -> None:
     way = of(full_size(25), CLIP, plan)
 
@@ -211,9 +219,20 @@ def test_so_does_every_smaller_plan_at_full_size(plan: str) -> None:
     assert way.peak_bytes == pytest.approx(counted(full_size(25), way, CLIP), rel=0.03)
 
 
-@pytest.mark.parametrize("limit", [None, 2 * 9 * 11 * 32])
-@pytest.mark.parametrize("host_skips", [False, True])
-@pytest.mark.parametrize("guidance", [(1.0, 3.0), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("limit", "host_skips", "guidance"),
+    [
+        (None, False, (1.0, 3.0)),
+        (2 * 9 * 11 * 32, True, (1.0, 3.0)),
+        (2 * 9 * 11 * 32, False, (1.0, 1.0)),
+        (None, True, (1.0, 1.0)),
+        # Each pair of values once; all of them in the long run.
+        pytest.param(None, True, (1.0, 3.0), marks=pytest.mark.long),
+        pytest.param(2 * 9 * 11 * 32, False, (1.0, 3.0), marks=pytest.mark.long),
+        pytest.param(2 * 9 * 11 * 32, True, (1.0, 1.0), marks=pytest.mark.long),
+        pytest.param(None, False, (1.0, 1.0), marks=pytest.mark.long),
+    ],
+)
 def test_a_step_takes_what_was_predicted(
     limit: int | None, host_skips: bool, guidance: tuple[float, float]
 ) -> None:
@@ -247,10 +266,10 @@ def test_a_step_takes_what_was_predicted(
     ("depth", "limit", "halves", "host_skips"),
     [
         (1, None, False, False),
-        (1, None, True, False),
+        pytest.param(1, None, True, False, marks=pytest.mark.long),
         (3, None, True, False),
         (11, None, False, False),
-        (1, 2 * 9 * 11 * 32, True, False),
+        pytest.param(1, 2 * 9 * 11 * 32, True, False, marks=pytest.mark.long),
         (1, 2 * 9 * 11 * 32, True, True),
     ],
 )

@@ -87,7 +87,8 @@ def test_a_full_size_step_takes_less_work_and_memory() -> None:
     assert resident < 0.88 * sum(weight.nbytes for weight in reference.parameters())
 
 
-@pytest.mark.parametrize("guided", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("guided", [False, True])
 def test_a_full_size_step_in_pieces_fits_a_gibibyte(guided: bool) -> None:
     """One half of the guidance; the other runs after it in the same memory."""
     fused = FusedUNet.from_reference(full_size_unet())

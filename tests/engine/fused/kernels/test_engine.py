@@ -43,7 +43,16 @@ def test_a_step_with_kernels_is_as_near_to_the_truth(
     assert set(stood_in) >= ran
 
 
-@pytest.mark.parametrize("kernels", [NONE, ALL, *(Kernels(every=frozenset({k})) for k in KERNELS)])
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        ALL,
+        *(
+            pytest.param(one, marks=pytest.mark.long)
+            for one in (NONE, *(Kernels(every=frozenset({name})) for name in KERNELS))
+        ),
+    ],
+)
 def test_a_plan_counts_what_kernels_save(kernels: Kernels) -> None:
     from svd_local.engine.architecture import tiny
     from svd_local.engine.blueprint import unet_shape
