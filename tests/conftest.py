@@ -97,11 +97,10 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def nothing_left(tmp_path: Path) -> Iterator[Path]:
-    """After the test, the media root holds no file but the catalog's."""
+    """After the test, the media root holds no file, not even a catalog."""
     media = tmp_path / "media"
     yield media
-    left = [path for path in media.rglob("*") if path.is_file()]
-    assert [path for path in left if not path.name.startswith("catalog.sqlite3")] == []
+    assert [path for path in media.rglob("*") if path.is_file()] == []
 
 
 @pytest.fixture(scope="session")

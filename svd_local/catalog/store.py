@@ -65,6 +65,11 @@ class Catalog:
         self._ready()
 
     @property
+    def folder_to_be(self) -> Path | None:
+        """Where the database's file will be made; None where it is already, or is none."""
+        return None if self._database.exists else Path(str(self._database.url.database)).parent
+
+    @property
     def jobs(self) -> Jobs:
         """The batches and their jobs, in the same database."""
         from svd_local.catalog.jobs.store import Jobs

@@ -35,6 +35,8 @@ _HERE = "here"
 _ENCODERS = 2
 """Clips that may be encoded at once. Where the encoders are slower than the GPU for longer than one
 clip's frames can wait, the GPU waits for them: neither frames nor processes pile up."""
+_NEW_CATALOG_BYTES = 1 << 20
+"""SQLite's file with nothing in it, and what it keeps beside it while it writes: a third of that."""
 
 
 class VideoGenerator:
@@ -224,9 +226,8 @@ class VideoGenerator:
                     return found
                 if delivery.before is not None:
                     delivery.before(fingerprint, plan.corrections)
-            # A catalog that cannot be written is found out before the GPU has worked for nothing.
             catalog = self._open_catalog()
-            catalog.open()
+            _ready(catalog)
             begin = Beginning(request, plan, sources, folder, before, monitor, delivery)
             return self._make(tier, begin, place, catalog)
 
@@ -266,6 +267,19 @@ class VideoGenerator:
             if self._catalog is not None:
                 self._catalog.close()
                 self._catalog = None
+
+
+def _ready(catalog: Catalog) -> None:
+    """A catalog that cannot be written is found out before the GPU has worked for nothing.
+
+    One that is not there yet is made with its first clip: a clip that fails leaves nothing behind.
+    """
+    from svd_local.storage import check_writable
+
+    if catalog.folder_to_be is None:
+        catalog.open()
+    else:
+        check_writable(catalog.folder_to_be, _NEW_CATALOG_BYTES)
 
 
 def _await(wait: AbstractContextManager[None], where: str, spent: Spent, turn: ExitStack) -> None:

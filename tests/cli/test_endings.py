@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -30,24 +31,26 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_being_told_to_end_is_cancelling(
     name: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    terminal, inner = pty.openpty()
     process = subprocess.Popen(
         [*_COMMAND, "generate", "--prompt", "a", "--tier", "fake", "--json"],
         env=environment,
         stdout=subprocess.PIPE,
+        stderr=inner,
         cwd=tmp_path,
     )
-    catalog = tmp_path / "media" / "catalog.sqlite3"
-    until = time.monotonic() + 60
-    while not catalog.exists() and time.monotonic() < until:  # it is opened just before the work
-        time.sleep(0.02)
+    os.close(inner)
+    shown = b""
+    while b"denoising" not in shown:
+        shown += os.read(terminal, 4096)
     process.send_signal(getattr(signal, name))
     out, _ = process.communicate(timeout=30)
+    os.close(terminal)
     assert process.returncode == 130
     document = json.loads(out)
     assert document["error"]["code"] == "cancelled"
     assert document["attempts"][-1]["code"] == "cancelled"
-    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert [name for name in left if not name.startswith("catalog.sqlite3")] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_between_clips_the_finished_ones_are_told(

@@ -257,6 +257,15 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_work(
     assert tier.made == 0
 
 
+def test_a_catalog_that_cannot_be_written_is_found_out_before_work(
+    settings: Settings, tier: _Counting, picture: Path
+) -> None:
+    nowhere = settings.model_copy(update={"database_url": f"sqlite:///{picture}/c.sqlite3"})
+    with pytest.raises(StorageFailed, match="photo"):
+        _fake(VideoGenerator(nowhere, tiers=[tier]))
+    assert tier.made == 0
+
+
 def test_cancelling_leaves_nothing(generator: VideoGenerator, nothing_left: Path) -> None:
     seen: list[Progress] = []
     with pytest.raises(Cancelled):
