@@ -123,7 +123,7 @@ def claim_and_finish(root: Path, batch_id: str, name: str, ready: Barrier) -> li
     with Catalog(None, root, patience_s=60) as catalog:
         catalog.open()
         ready.wait()
-        while lease := catalog.jobs.claim(batch_id, name, lease_s=60, tries=3):
+        while lease := catalog.jobs.claim(batch_id, name, lease_s=60):
             claimed.append(lease.job.id)
             publish(catalog, root, lease)
     return claimed

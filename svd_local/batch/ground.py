@@ -46,13 +46,11 @@ def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> 
     )
 
 
-def bury(
-    catalog: Catalog, presence: Presence, options: BatchOptions, but: Collection[str] = ()
-) -> None:
+def bury(catalog: Catalog, presence: Presence, but: Collection[str] = ()) -> None:
     """Take the jobs of workers that died on this machine, all ``but`` those that somebody else sees to."""
     for name in presence.dead():
         if name not in but:
-            catalog.jobs.release_dead(name, tries=options.tries)
+            catalog.jobs.release_dead(name)
 
 
 def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:

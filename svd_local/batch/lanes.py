@@ -134,7 +134,7 @@ class Lanes:
 
     def bury(self) -> None:
         """Take the jobs of workers that died on this machine."""
-        bury(self.catalog, self.presence, self.options)
+        bury(self.catalog, self.presence)
 
     def adopt(self, folder: Path, lease: Lease | None = None) -> bool:
         """Adopt what dead workers left in ``folder``; whether the job of ``lease`` was among it."""
@@ -193,12 +193,8 @@ class Lanes:
             self._persist(lambda: self.catalog.jobs.release(lease))
 
     def _claim(self) -> Lease | None:
-        return self.catalog.jobs.claim(
-            self.batch.id,
-            self.presence.name,
-            lease_s=self.options.lease_s,
-            tries=self.options.tries,
-        )
+        lease_s = self.options.lease_s
+        return self.catalog.jobs.claim(self.batch.id, self.presence.name, lease_s=lease_s)
 
     def _work(self, lease: Lease, lane: int) -> None:
         """Make the clip of a claimed job, and see the job to its state whatever happens."""

@@ -67,5 +67,5 @@ class BatchOptions:
 
 def batch_name(manifest: Path, folder: Path) -> str:
     """What a batch is called that was given no name: the same for the same manifest and folder."""
-    places = f"{manifest.absolute()}\0{folder.absolute()}"
+    places = f"{manifest.resolve()}\0{folder.resolve()}"
     return f"{manifest.stem[:100]}-{hashlib.sha256(places.encode()).hexdigest()[:8]}"

@@ -202,6 +202,8 @@ class JobRow(Base):
     """Sorts like its group's first position in the manifest."""
     state: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(Integer)
+    lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Of these, the tries whose worker ended unseen: they count by themselves."""
     not_before: Mapped[datetime] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(String(128))
     token: Mapped[str | None] = mapped_column(String(32))
@@ -233,6 +235,7 @@ class JobRow(Base):
             priority=-self.falling_priority,
             state=cast("State", self.state),
             attempt=self.attempt,
+            lost=self.lost,
             not_before=self.not_before,
             worker=self.worker,
             started_at=self.started_at,

@@ -172,7 +172,7 @@ def called_and_kept(
     from svd_local.catalog import Catalog
 
     if out is not None:
-        folder = Path(out).expanduser().absolute()
+        folder = Path(out).expanduser().resolve()
         return batch_name(manifest, folder) if name is None else name, folder
     called = batch_name(manifest, settings.videos_dir) if name is None else name
     with Catalog(settings.database_url, settings.media_dir) as catalog:

@@ -151,8 +151,8 @@ def test_who_took_the_job_over_adopts_with_its_own_lease(
 ) -> None:
     batch = catalog.jobs.batch("night")
     (worker,) = catalog.jobs.workers(batch.id)
-    catalog.jobs.release_dead(worker, tries=3)
-    lease = catalog.jobs.claim(batch.id, "next", lease_s=60, tries=3)
+    catalog.jobs.release_dead(worker)
+    lease = catalog.jobs.claim(batch.id, "next", lease_s=60)
     assert lease is not None
     assert adopted(lease=lease) == 1
     with pytest.raises(LeaseLost):

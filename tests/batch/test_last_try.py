@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from servers.databases import database_of
+from sqlalchemy import update
 
 from svd_local.batch import BatchOptions, JobSpec, run_batch
 from svd_local.batch.control import Control
 from svd_local.catalog import Catalog
+from svd_local.catalog.jobs.values import LOST_TRIES
+from svd_local.catalog.models import JobRow
 from svd_local.errors import Cancelled
 from svd_local.media.probe import probe
 from svd_local.settings import Settings
@@ -69,7 +72,12 @@ def test_killed_at_any_point_of_publishing_the_last_try_counts_if_there_is_a_cli
         folder = tmp_path / point
         lost = point in ("publishing", "poster")  # no clip to adopt, and no try left
         settings = machine_of(folder)
-        summary = run_batch(settings, specs(2), options(folder, tries=1))
+        with (
+            Catalog(settings.database_url, settings.media_dir) as catalog,
+            catalog._ready().writing() as session,
+        ):
+            session.execute(update(JobRow).values(lost=LOST_TRIES - 1))
+        summary = run_batch(settings, specs(2), options(folder))
         assert summary.batch.counts == ({"done": 1, "failed": 1} if lost else {"done": 2}), point
         made = clips(folder)
         assert len(made) == 2 - lost

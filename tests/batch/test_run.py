@@ -446,7 +446,7 @@ def test_a_row_that_was_deleted_while_it_was_made_by_a_dead_worker_is_not_made(
     (workers / "dead").touch()
     with night.catalog() as catalog:
         there = catalog.jobs.enroll("night", new_jobs(specs), folder=night.root / "out").batch
-        lease = catalog.jobs.claim(there.id, "dead", lease_s=60, tries=3)
+        lease = catalog.jobs.claim(there.id, "dead", lease_s=60)
     assert lease is not None
     assert lease.job.index == 0
     summary = night.run(specs[1:])

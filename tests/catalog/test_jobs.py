@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import NewJob, Reason
+from svd_local.catalog.jobs.values import LOST_TRIES
 from svd_local.catalog.models import JobRow
 from svd_local.errors import InvalidRequest, LeaseLost, NotFound
 
@@ -39,8 +40,8 @@ def enroll(jobs, tmp_path):
 
 @pytest.fixture
 def claim(jobs):
-    def claim(batch, worker="w", lease_s=60.0, tries=3):
-        return jobs.claim(batch.id, worker, lease_s=lease_s, tries=tries)
+    def claim(batch, worker="w", lease_s=60.0):
+        return jobs.claim(batch.id, worker, lease_s=lease_s)
 
     return claim
 
@@ -129,7 +130,7 @@ def test_a_running_job_that_the_manifest_lost_is_never_queued_again(enroll, jobs
     assert jobs.release(leases[0]) is False
     assert jobs.fail(leases[1], BAD, tries=3, delay_s=0).state == "cancelled"
     assert jobs.fail(leases[2], BAD, tries=1, delay_s=0).state == "cancelled"
-    jobs.release_dead("w3", tries=3)
+    jobs.release_dead("w3")
     expire(catalog, leases[4].job.id)
     last = claim(enrolment.batch)
     assert last.job.index == 6
@@ -304,21 +305,38 @@ def test_a_heartbeat_keeps_the_lease(enroll, jobs, claim):
     assert claim(batch) is not None
 
 
-def test_a_worker_that_dies_at_its_last_try_takes_the_job_with_it(catalog, enroll, jobs, claim):
+def test_a_worker_that_dies_unseen_time_and_again_takes_the_job_with_it(
+    catalog, enroll, jobs, claim
+):
     batch = enroll([new(0)]).batch
-    for _ in range(2):
-        expire(catalog, claim(batch, tries=2).job.id)
-    assert claim(batch, tries=2) is None
+    for _ in range(LOST_TRIES):
+        expire(catalog, claim(batch).job.id)
+    assert claim(batch) is None
     (job,) = jobs.jobs(batch.id, state="failed")
     assert job.reason.code == "worker-lost"
-    assert "try 2" in job.reason.message
+    assert f"for the {LOST_TRIES}. time" in job.reason.message
+    assert jobs.retry(batch.id) == 1
+    assert claim(batch).job.lost == 0
+
+
+def test_tries_that_ended_unseen_are_none_of_the_batchs(catalog, enroll, jobs, claim):
+    batch = enroll([new(0)]).batch
+    for _ in range(3):
+        claim(batch, "dead")
+        jobs.release_dead("dead")
+    lease = claim(batch)
+    assert (lease.job.attempt, lease.job.lost) == (4, 3)
+    assert jobs.fail(lease, BAD, tries=2, delay_s=0).state == "queued"
+    watched = claim(batch, "watched")
+    jobs.release_dead("watched", {watched.job.id: BAD}, tries=2)
+    assert jobs.job(watched.job.id).state == "failed"
 
 
 def test_a_worker_known_to_be_dead_gives_its_jobs_back_at_once(enroll, jobs, claim):
     batch = enroll([new(0), new(1)]).batch
     dead, alive = claim(batch, "dead"), claim(batch, "alive")
     assert sorted(jobs.workers(batch.id)) == ["alive", "dead"]
-    assert jobs.release_dead("dead", tries=3) == 1
+    assert jobs.release_dead("dead") == 1
     again = claim(batch, "next")
     assert (again.job.id, again.job.attempt) == (dead.job.id, 2)
     jobs.heartbeat(alive)
@@ -329,7 +347,7 @@ def test_a_dead_workers_clip_counts_until_somebody_else_has_the_job(
 ):
     batch = enroll([new(0), new(1)]).batch
     first, second = claim(batch, "dead"), claim(batch, "dead")
-    jobs.release_dead("dead", tries=3)
+    jobs.release_dead("dead")
 
     def complete(lease):
         with catalog._ready().writing() as session:
@@ -349,7 +367,7 @@ def test_a_clip_of_the_last_try_counts_though_the_job_was_given_up(
 ):
     batch = enroll([new(0)]).batch
     lease = claim(batch, "dead")
-    jobs.release_dead("dead", tries=1)
+    jobs.release_dead("dead", {lease.job.id: BAD})
     assert jobs.job(lease.job.id).state == "failed"
     with catalog._ready().writing() as session:
         jobs.complete_for_dead(
@@ -414,7 +432,7 @@ def test_threads_claim_every_job_once(catalog, enroll, jobs, root):
 
     def work(name: str) -> None:
         try:
-            while (lease := jobs.claim(batch.id, name, lease_s=60, tries=3)) is not None:
+            while (lease := jobs.claim(batch.id, name, lease_s=60)) is not None:
                 claimed[lease.job.id] += 1
                 jobs.finish(lease, clip_id=None, path=root / "x.mp4", cached=False)
         except BaseException as error:

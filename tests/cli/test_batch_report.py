@@ -31,7 +31,7 @@ def batch(tmp_path, monkeypatch, server) -> Path:
         jobs = catalog.jobs
         new = [NewJob(f"{n:064x}", n + 2, n, {"title": f"clip {n}"}) for n in range(3)]
         name = jobs.enroll("Lessons", new, folder=folder).batch.id
-        lease = jobs.claim(name, "worker", lease_s=60, tries=3)
+        lease = jobs.claim(name, "worker", lease_s=60)
         video = folder / "a.mp4"
         video.write_bytes(b"video")
         made = {"tier": "local", "checkpoint": "svd-xt", "speed": "exact", "elapsed_s": 8.1}
@@ -44,7 +44,7 @@ def batch(tmp_path, monkeypatch, server) -> Path:
             ),
         )
         reason = Reason("out-of-memory", "\x1b[31mtoo small", "Close programs.")
-        lease = jobs.claim(name, "worker", lease_s=60, tries=3)
+        lease = jobs.claim(name, "worker", lease_s=60)
         jobs.fail(lease, reason, tries=1, delay_s=0)
         other = folder / "other.mp4"
         other.write_bytes(b"video")

@@ -136,7 +136,7 @@ def run_on(
                 adopt_and_tell(catalog, batch.id, folder, staff.tally, told.put)
 
         adopt_all()
-        bury(catalog, presence, options)
+        bury(catalog, presence)
         told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         thread = threading.Thread(target=staff.work, name="ray-staff")
         thread.start()

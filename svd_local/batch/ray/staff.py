@@ -281,7 +281,7 @@ class Staff:
     def _bury_strangers(self) -> None:
         """Take the jobs of drivers and workers that died on this machine."""
         with suppress(StorageFailed):  # the lanes say so, and it is tried again
-            bury(self._catalog, self._presence, self._options)
+            bury(self._catalog, self._presence)
 
     def _over(self) -> bool:
         with suppress(StorageFailed):

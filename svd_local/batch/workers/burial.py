@@ -65,7 +65,7 @@ class Burial:
             adopted = self._adopt_from(dead)
             reasons = {id_: self._reason(dead, id_) for id_ in dead.jobs}
             tries = self._options.tries
-            self._catalog.jobs.release_dead(dead.name, tries=tries, reasons=reasons)
+            self._catalog.jobs.release_dead(dead.name, reasons, tries=tries)
             now = [self._catalog.jobs.job(id_) for id_ in dead.jobs]
             self._graves.pop(0)
             for job in now:

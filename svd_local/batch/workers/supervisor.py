@@ -174,7 +174,7 @@ class Supervisor:
     def bury_strangers(self) -> None:
         """Take the jobs of workers of other supervisors, here or before, that died on this machine."""
         self._look_for_dead_at = time.monotonic() + _LOOK_FOR_DEAD_S
-        bury(self._catalog, self._presence, self._options, but=self._names)
+        bury(self._catalog, self._presence, but=self._names)
 
     # What the workers say
 

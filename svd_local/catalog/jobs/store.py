@@ -34,6 +34,7 @@ from svd_local.catalog.identity import new_id
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
 from svd_local.catalog.jobs.values import (
+    LOST_TRIES,
     NOT_IN_MANIFEST,
     WORKER_LOST,
     WORKER_LOST_HINT,
@@ -97,17 +98,17 @@ class Jobs(JobViews):
                 )
             )
 
-    def claim(self, batch_id: str, worker: str, *, lease_s: float, tries: int) -> Lease | None:
+    def claim(self, batch_id: str, worker: str, *, lease_s: float) -> Lease | None:
         """The next job, now running for ``worker``; None where none can be begun now.
 
         The highest priority goes first, then the group that came first in the manifest, then what
         waited longest, then the manifest's order. Jobs whose lease has expired are queued again
-        before, or given up where that was try ``tries``.
+        before, as ``release_dead`` does it.
         """
         with self._ready().writing(lasting=False) as session:
             moment = now(session)
             expired = and_(JobRow.batch_id == batch_id, JobRow.lease_until < moment)
-            self._requeue(session, expired, moment, tries)
+            self._requeue(session, expired, moment)
             row = session.scalars(
                 select(JobRow)
                 .where(
@@ -193,7 +194,7 @@ class Jobs(JobViews):
     ) -> Job:
         """This try failed: queue the job again in ``delay_s`` seconds, or give it up.
 
-        It is given up where that was try ``tries``, or where ``final`` says that no try can succeed.
+        It is given up where that was try ``tries``, those apart of which nobody saw the end, or where ``final`` says that no try can succeed.
         Without ``counts`` nothing was tried, and the job keeps its tries.
 
         Raises:
@@ -201,7 +202,7 @@ class Jobs(JobViews):
         """
         with self._ready().writing() as session:
             moment = now(session)
-            over = final or (counts and lease.job.attempt >= tries)
+            over = final or (counts and lease.job.attempt - lease.job.lost >= tries)
             if _is_gone(session, lease):
                 _change(session, lease, **_dropped(moment))
                 return session.get_one(JobRow, lease.job.id).stored(self._root)
@@ -241,16 +242,16 @@ class Jobs(JobViews):
             return True
 
     def release_dead(
-        self, worker: str, *, tries: int, reasons: Mapping[int, Reason] | None = None
+        self, worker: str, reasons: Mapping[int, Reason] = MappingProxyType({}), *, tries: int = 1
     ) -> int:
         """Queue again what ``worker``, which is known to be dead, was running; answers how many.
 
-        As when its leases had expired: the tries count. ``reasons`` has what is known of its death,
-        by the jobs' ids.
+        As when its leases had expired: a job is given up after ``LOST_TRIES`` that ended so. But those
+        in ``reasons``, which has what was seen of its death by the jobs' ids, after try ``tries``.
         """
         with self._ready().writing() as session:
             theirs = and_(JobRow.worker == worker, JobRow.state == "running")
-            return self._requeue(session, theirs, now(session), tries, reasons or {})
+            return self._requeue(session, theirs, now(session), reasons, tries)
 
     def cancel(self, batch_id: str, ids: Collection[int] | None = None) -> int:
         """Cancel what is queued or running, all or ``ids``; answers how many.
@@ -289,6 +290,7 @@ class Jobs(JobViews):
                 and_(_of(batch_id, ids), JobRow.state.in_(states)),
                 state="queued",
                 attempt=0,
+                lost=0,
                 not_before=now(session),
                 token=None,
                 clip_id=None,
@@ -316,8 +318,8 @@ class Jobs(JobViews):
         session: Session,
         which: ColumnElement[bool],
         moment: datetime,
-        tries: int,
         reasons: Mapping[int, Reason] = MappingProxyType({}),
+        tries: int = 1,
     ) -> int:
         """Take the running jobs ``which`` from their workers. Their tokens stay, for ``complete_for_dead``.
 
@@ -332,20 +334,28 @@ class Jobs(JobViews):
                 for name, value in _dropped(moment).items():
                     setattr(row, name, value)
                 continue
-            over = row.attempt >= tries
+            reason = reasons.get(row.id)
+            if reason is None:
+                row.lost += 1
+                reason = _unseen(row.lost)
+                over = row.lost >= LOST_TRIES
+            else:
+                over = row.attempt - row.lost >= tries
             row.state = "failed" if over else "queued"
             row.finished_at = moment if over else None
             row.not_before = moment
-            reason = reasons.get(row.id) or Reason(
-                WORKER_LOST,
-                f"its worker ended, or hung, without a word in try {row.attempt}",
-                WORKER_LOST_HINT,
-            )
             row.error_code = reason.code
             row.error_message = reason.message
             row.error_hint = reason.hint
         session.flush()
         return len(rows)
+
+
+def _unseen(times: int) -> Reason:
+    often = "" if times == 1 else f", for the {times}. time"
+    return Reason(
+        WORKER_LOST, f"its worker ended, or hung, without a word{often}", WORKER_LOST_HINT
+    )
 
 
 def _is_gone(session: Session, lease: Lease) -> bool:

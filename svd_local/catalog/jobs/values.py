@@ -18,6 +18,9 @@ NOT_IN_MANIFEST = "not-in-manifest"
 again. It comes back with its row."""
 WORKER_LOST = "worker-lost"
 """The reason's code of a try that ended with its worker."""
+LOST_TRIES = 10
+"""How many tries of a job may end with a worker that nobody watched, before the job is taken to be what
+ends it. Whoever is killed, or loses power, has done nothing to deserve it: these are not the batch's tries."""
 WORKER_LOST_HINT = "If that happens again, look for what kills it: memory, most often."
 
 
@@ -144,6 +147,8 @@ class Job:
     """Whether the clip was found in the catalog instead of made."""
     reason: Reason | None
     """Why the last try failed, or why the job was cancelled."""
+    lost: int = 0
+    """Of ``attempt``, the tries whose worker ended and nobody saw of what; see ``LOST_TRIES``."""
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -52,7 +52,7 @@ class Bench:
     worker: str = "host:1"
 
     def claim(self) -> Lease:
-        lease = self.catalog.jobs.claim(self.batch.id, self.worker, lease_s=60, tries=TRIES)
+        lease = self.catalog.jobs.claim(self.batch.id, self.worker, lease_s=60)
         assert lease is not None
         return lease
 
