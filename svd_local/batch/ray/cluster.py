@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import svd_local
 from svd_local.batch.ray.actor import Actor
 from svd_local.batch.ray.far import ActorLost
 from svd_local.batch.ray.values import House, Order
@@ -253,14 +255,29 @@ def _connect(address: str | None) -> None:
             hint="Install the extra ray, here and on every node: scripts/setup ray.",
             field="runner",
         ) from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    given: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "job_config": ray.job_config.JobConfig(_py_driver_sys_path=_own_root()),
+    }
     try:
         if address is None:
-            ray.init(address="local", include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=False, **given)
         else:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **given)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise _no_cluster(address, _line(str(error))) from error
+
+
+def _own_root() -> list[str]:
+    """Where this package is found, if Python's usual places are not enough to find it.
+
+    Ray has the actors look into the folder the command was given in, first of all. A folder of the
+    package's name there, as a clone of its repository is, would stand in its way where it was
+    installed in editable mode: any folder goes before what an installer's own finder knows.
+    """
+    root = str(Path(svd_local.__file__).resolve().parents[1])
+    return [] if root in sys.path else [root]
 
 
 def _no_cluster(address: str | None, why: str) -> InvalidRequest:

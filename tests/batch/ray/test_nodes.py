@@ -32,6 +32,8 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(tmp_path / "media"))
     monkeypatch.setenv("SVD_LOCAL_ENABLE_FAKE_TIER", "1")
     monkeypatch.setenv("SVD_LOCAL_FAKE_SECONDS", "1")
+    # As where the repository was cloned: the actors must not take it for the package.
+    (tmp_path / "svd_local").mkdir()
     rows = [json.dumps({"prompt": f"Lesson {n}", "tier": "fake"}) for n in range(CLIPS)]
     (tmp_path / "m.jsonl").write_text("\n".join(rows))
 
@@ -56,7 +58,7 @@ def started(environment: dict[str, str], *more: str) -> subprocess.Popen[str]:
         *more,
     ]
     return subprocess.Popen(
-        [sys.executable, "-m", "svd_local", *command],
+        [sys.executable, "-P", "-m", "svd_local", *command],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
