@@ -9,6 +9,9 @@ from typing import Any, Protocol
 MAX_CELL = 100_000
 """Characters of one value. The longest that means anything is a prompt of 2,000."""
 
+NUL = "\x00"
+NUL_HINT = "Remove it (a byte that is zero, which no text has), or save the file anew."
+
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
@@ -24,6 +27,14 @@ class RawRow:
     reason: str | None = None
     hint: str = ""
     last: bool = False
+    picture: str | None = None
+    """In a folder, the picture's name as people can read it."""
+
+
+def holds_nul(number: int, column: str | None, text: str) -> RawRow:
+    """A row that cannot be read for a NUL in ``text``, which stands in ``column``."""
+    place = text.index(NUL) + 1
+    return RawRow(number, column=column, reason=f"a NUL as character {place}", hint=NUL_HINT)
 
 
 class Source(Protocol):

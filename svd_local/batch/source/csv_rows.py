@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from svd_local.batch.columns import KNOWN, canonical
-from svd_local.batch.source.base import MAX_CELL, RawRow
+from svd_local.batch.source.base import MAX_CELL, NUL, NUL_HINT, RawRow, holds_nul
 from svd_local.batch.source.text import Lines, LineTooLong
 from svd_local.errors import InvalidRequest
 
@@ -99,6 +99,8 @@ class CsvSource:
                 )
             if len(text) > MAX_CELL:
                 return _too_large(number, name)
+            if NUL in text:
+                return holds_nul(number, name, text)
             if self._delimiter != "," and name in _DECIMAL:
                 text = _COMMA.sub(".", text)
             values[name] = text
@@ -120,6 +122,10 @@ class CsvSource:
                 field="manifest",
             ) from None
         header, self._delimiter = max(read, key=lambda one: (len(KNOWN & set(one[0])), len(one[0])))
+        if NUL in first:
+            raise InvalidRequest(
+                f"line {lines.number}: a column's name holds a NUL", hint=NUL_HINT, field="manifest"
+            )
         if not any(header):
             raise InvalidRequest("the manifest is empty", hint=_HINT, field="manifest")
         twice = {name for name in header if name and header.count(name) > 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from svd_local.batch.columns import canonical
-from svd_local.batch.source.base import MAX_CELL, RawRow
+from svd_local.batch.source.base import MAX_CELL, NUL, RawRow, holds_nul
 from svd_local.batch.source.text import MAX_LINE, Lines, LineTooLong
 from svd_local.errors import InvalidRequest
 
@@ -83,6 +83,8 @@ def flattened(value: Mapping[str, Any], number: int) -> RawRow:
                 reason=f"holds more than {MAX_CELL:,} characters",
                 hint="Pictures are given by path, and a prompt has at most 2,000.",
             )
+        if isinstance(item, str) and NUL in item:
+            return holds_nul(number, name, item)
         if item is not None:
             values[name] = item
     return RawRow(number, values)
@@ -107,6 +109,8 @@ def _header(row: RawRow) -> Mapping[str, Any]:
 
 
 def _parsed(line: str, number: int) -> RawRow:
+    if NUL in line:
+        return holds_nul(number, None, line)
     try:
         value = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
     except json.JSONDecodeError as error:

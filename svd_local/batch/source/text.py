@@ -15,6 +15,8 @@ _CHUNK = 1 << 20
 _HEAD = 1 << 12
 _RARE = 50
 """A byte in so many is rare."""
+_BEGINNING = 16
+"""Bytes that are letters, commas or brackets in every manifest: eight of them in UTF-16."""
 _ZIP = b"PK\x03\x04"
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins like UTF-16's
@@ -109,15 +111,25 @@ def _require_text(path: Path, head: bytes) -> None:
             hint="Open it there and save it as CSV UTF-8.",
             field="manifest",
         )
-    # In UTF-16 one byte of each Latin letter, comma and line's end is zero, always the same one.
-    high, low = head[1::2].count(0), head[::2].count(0)
-    if max(high, low) * _RARE > len(head) and min(high, low) * _RARE <= len(head):
-        encoding = "utf-16-le" if high > low else "utf-16-be"
+    encoding = _utf16_of(head[:_BEGINNING], 2) or _utf16_of(head, 4)
+    if encoding is not None:
         raise InvalidRequest(
             f"{path.name} is not UTF-8: it has the zeros of {encoding.upper()}",
             hint=f"Save it as UTF-8, or name its encoding: --encoding {encoding}.",
             field="manifest",
         )
+
+
+def _utf16_of(part: bytes, one_in: int) -> str | None:
+    """Which UTF-16 ``part`` is by its zeros; None where they are no rule.
+
+    One byte of each Latin letter, comma and line's end is zero, always the same one of two: at least
+    every ``one_in``-th byte of all. A zero here and there is a NUL, which is a character of UTF-8.
+    """
+    high, low = part[1::2].count(0), part[::2].count(0)
+    if max(high, low) < max(len(part) // one_in, 1) or min(high, low) * _RARE > len(part):
+        return None
+    return "utf-16-le" if high > low else "utf-16-be"
 
 
 def _undecodable(
@@ -129,6 +141,8 @@ def _undecodable(
     guess = f" (as windows-1252 it would read {word!r})" if wanted is None and word else ""
     return InvalidRequest(
         f"{path.name}, line {line}: not {encoding.removesuffix('-sig').upper()}{guess}",
-        hint="Save it as UTF-8 (in Excel: CSV UTF-8), or name its encoding: --encoding windows-1252.",
+        hint="Save it as UTF-8 (in Excel: CSV UTF-8), or name its encoding: --encoding windows-1252."
+        if wanted is None
+        else "Leave --encoding out where it is UTF-8, or name the one it was saved in.",
         field="manifest" if wanted is None else "encoding",
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from svd_local.batch.source.base import RawRow
+from svd_local.batch.source.base import NUL, NUL_HINT, RawRow
 from svd_local.batch.source.json_rows import DEFAULTS, flattened
 from svd_local.errors import InvalidRequest
 
@@ -72,6 +72,10 @@ def _composed(text: str) -> Any:
     """The document's tree of nodes, looked through for what could do harm; None where it is empty."""
     import yaml
 
+    if NUL in text:
+        raise _refused(
+            f"line {text.count(chr(10), 0, text.index(NUL)) + 1}: it holds a NUL", NUL_HINT
+        )
     # Plain resolving gives every scalar as the text it is written as.
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:

@@ -156,6 +156,31 @@ def test_utf16_without_a_mark_is_known_by_its_zeros(opened, encoding: str, words
     ]
 
 
+@pytest.mark.parametrize("before", ["", " ", "é", "x" * 5000])
+def test_a_nul_is_told_by_its_line_and_is_no_utf16(opened, before: str) -> None:
+    manifest = opened(f"title,prompt\n{before}A\x00B,p\nC,q\n")
+    (problem,) = problems_of(manifest)
+    assert (problem.row, problem.field) == (2, "title")
+    assert problem.reason == f"a NUL as character {len(before.strip()) + 2}"
+    assert "Remove it" in problem.hint
+    assert [job.row for row in manifest.rows() for job in row.jobs] == [3]
+
+
+def test_a_nul_in_the_header_or_beside_letters_of_windows(opened) -> None:
+    with pytest.raises(InvalidRequest, match="line 1: a column's name holds a NUL"):
+        opened("ti\x00tle,prompt\nA,p\n")
+    with pytest.raises(InvalidRequest, match="line 2: not UTF-8 ") as caught:
+        opened("title,prompt\nA\x00é,p\n".encode("cp1252"))
+    assert "UTF-16" not in caught.value.message
+
+
+def test_an_encoding_that_was_named_wrong_is_not_answered_by_another_guess(opened) -> None:
+    with pytest.raises(InvalidRequest, match="not UTF-16-BE") as caught:
+        opened("title,prompt\nA\x00B,p\n", encoding="utf-16-be")
+    assert "windows-1252" not in caught.value.hint
+    assert "Leave --encoding out" in caught.value.hint
+
+
 def test_utf32_is_not_taken_for_utf16(opened) -> None:
     (job,) = jobs_of(opened("prompt\nfür\n".encode("utf-32")))
     assert job.fields["prompt"] == "für"

@@ -68,6 +68,7 @@ def test_aliases_that_multiply(opened) -> None:
         ("jobs: [" + "[" * 60 + "]" * 60 + "]\n", "deep"),
         ("jobs: " + "[" * 200_000, "the manifest cannot be taken"),
         ("jobs:\n- {prompt: a\n", "no YAML"),
+        ("jobs:\n- prompt: a\n- prompt: b\x00c\n", "line 3: it holds a NUL"),
         ("jobs: a\n", "no list"),
         ("rows: []\n", "rows"),
         ("defaults: {}\n", "no jobs"),
