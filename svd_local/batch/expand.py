@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,8 @@ class Row:
     """The first row that asks for the very same, where an earlier one does."""
     renamed: tuple[str, int] | None = None
     """A name it could not have, and the first row that has it."""
+    picture: str | None = None
+    """As ``RawRow`` has it."""
     fatal: bool = False
     """Whether it spoils the manifest as a whole: the header is wrong, or what follows unread."""
 
@@ -62,7 +65,7 @@ class Expansion:
     def rows(self) -> Iterator[Row]:
         """Every row, and at the end one for each column of the header that none made use of."""
         for raw in self._source.rows():
-            row = self._row(raw)
+            row = _with_picture(self._row(raw), raw.picture)
             self._index += row.count
             yield row
             if self._index > MAX_JOBS:
@@ -160,6 +163,13 @@ class Expansion:
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _with_picture(row: Row, picture: str | None) -> Row:
+    if picture is None:
+        return row
+    problems = tuple(dataclasses.replace(one, picture=picture) for one in row.problems)
+    return dataclasses.replace(row, picture=picture, problems=problems)
 
 
 def _bad(number: int, name: str | None, reason: str, hint: str) -> Row:

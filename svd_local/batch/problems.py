@@ -8,6 +8,9 @@ from typing import Any
 
 from svd_local.errors import SvdLocalError
 
+_MOST = 80
+"""Characters of a picture's name in a line for people."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -17,6 +20,8 @@ class Problem:
     field: str | None
     reason: str
     hint: str = ""
+    picture: str | None = None
+    """Where the manifest is a folder, the picture that makes the row: who looks there counts no rows."""
 
     @classmethod
     def of(cls, row: int, error: SvdLocalError) -> Problem:
@@ -30,4 +35,10 @@ class Problem:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        return f"row {self.row}: {self.field + ': ' if self.field else ''}{self.reason}"
+        named = "" if self.picture is None else f" ({_shortened(self.picture)})"
+        return f"row {self.row}{named}: {self.field + ': ' if self.field else ''}{self.reason}"
+
+
+def _shortened(name: str) -> str:
+    """A file's name with its beginning and its end, by which it is found."""
+    return name if len(name) <= _MOST else f"{name[: _MOST - 21]}…{name[-20:]}"

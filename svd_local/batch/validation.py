@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -239,6 +240,8 @@ class _Look:
             states = [self._over.get(job.key) for job in row.jobs]
             forecast.over.update(state for state in states if state is not None)
             forecast.add(outlook, states.count(None))
+        if row.picture is not None:
+            found = [dataclasses.replace(one, picture=row.picture) for one in found]
         return tuple(found)
 
     def _pictures(self, row: Row) -> Iterator[Problem]:

@@ -330,6 +330,12 @@ def _explained(first: ErrorDetails) -> InvalidRequest:
         return InvalidRequest(
             f"{field}: no such field", hint=f"The fields are {known}.", field=field
         )
+    if first["type"] == "string_unicode":
+        return InvalidRequest(
+            f"{field}: holds bytes that are no UTF-8, as the names of files may",
+            hint="Write the text in UTF-8; a file whose name goes into it is renamed first.",
+            field=field,
+        )
     allowed = first.get("ctx", {}).get("expected")
     hint = _HINTS.get(field or "", f"Write one of {allowed}." if allowed else "")
     return InvalidRequest(f"{field}: {what}" if field else what, hint=hint, field=field)

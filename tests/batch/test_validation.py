@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from svd_local.batch import Validation, validate
+from svd_local.batch import Validation, read_manifest, validate
 from svd_local.errors import InvalidRequest
 from svd_local.settings import Settings
 
@@ -71,6 +71,14 @@ def test_pictures_are_opened(opened, settings: Settings, course: Path) -> None:
         (8, "image"),
     ]
     assert "Write /" in found.problems[-1].hint
+
+
+def test_a_picture_that_is_none_is_named_where_the_manifest_is_a_folder(
+    settings: Settings, course: Path
+) -> None:
+    (course / "pictures" / "a.png").write_bytes(b"\x89PNG")
+    (problem,) = validate(read_manifest(course / "pictures"), settings).problems
+    assert (problem.row, problem.field, problem.picture) == (1, "image", "a.png")
 
 
 @pytest.mark.parametrize("text", ["prompt,title\n", "prompt,title\n,\n\n"])

@@ -52,7 +52,16 @@ class FolderSource:
 
     def rows(self) -> Iterator[RawRow]:
         for number, name in enumerate(self._names, 1):
-            yield RawRow(number, {"image": name, STEM: Path(name).stem})
+            values = {"image": name, STEM: Path(name).stem}
+            yield RawRow(number, values, picture=readable(name))
+
+
+def readable(name: str) -> str:
+    """A file's name with escapes for bytes that are no UTF-8, and for what cannot be printed."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:

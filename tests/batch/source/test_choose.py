@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from batch.reading import jobs_of
+from batch.reading import jobs_of, problems_of
 
 from svd_local.batch import read_manifest
 from svd_local.batch.source.pictures import natural_order
@@ -39,6 +39,20 @@ def test_a_folder_in_natural_order(tmp_path: Path) -> None:
     assert [(job.row, job.name) for job in jobs] == [(1, "page 1"), (2, "Page 9"), (3, "page 10")]
     assert jobs[1].fields == {"image": str(tmp_path / "Page 9.JPG"), "title": "Page 9"}
     assert manifest.notes == ("2 files that are no pictures were passed over",)
+
+
+def test_a_folders_problems_name_their_picture(tmp_path: Path) -> None:
+    for name in (b"caf\xe9\n.png", b"l" * 230 + b".png"):
+        (tmp_path / os.fsdecode(name)).touch()
+    manifest = read_manifest(tmp_path, defaults={"title": "${stem}"})
+    undecodable, long = problems_of(manifest)
+    assert undecodable.picture == r"caf\xe9\n.png"
+    assert str(undecodable).startswith(
+        r"row 1 (caf\xe9\n.png): title: holds bytes that are no UTF-8"
+    )
+    assert "renamed first" in undecodable.hint
+    assert long.to_json()["picture"] == "l" * 230 + ".png"
+    assert f"({'l' * 59}…{'l' * 16}.png): title: " in str(long)
 
 
 def test_natural_order() -> None:
