@@ -56,11 +56,13 @@ class Ending:
 
         summary, counts = self.summary, self.summary.batch.counts
         done = counts.get("done", 0)
-        text = f"{done:,} of {summary.batch.total:,} clips done, {summary.made:,} made now"
+        text = f"{done:,} of {summary.batch.wanted:,} clips done, {summary.made:,} made now"
         if summary.cached:
             text += f", {summary.cached:,} found in the catalog"
         if summary.adopted:
             text += f", {summary.adopted:,} adopted"
+        if counts.get("cancelled"):
+            text += f", {counts['cancelled']:,} cancelled"
         tell(printable(f"{text}, in {summary.elapsed_s:.0f} s: {summary.batch.folder}"))
         if self.report is not None:
             tell("\n".join(of_report(self.report)))
@@ -86,7 +88,7 @@ class Ending:
                 "a cluster among Ray's. What is left waits for the same command.",
             )
         return JobsFailed(
-            f"{len(summary.failures):,} of {summary.batch.total:,} clips were given up",
+            f"{len(summary.failures):,} of {summary.batch.wanted:,} clips were given up",
             hint=f"svd-local batch status {name} says why, svd-local batch retry {name} tries again.",
         )
 

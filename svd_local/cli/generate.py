@@ -228,7 +228,7 @@ def _show(clip: Clip, *, first: bool) -> None:
         say(
             f"{clip.kind} by {clip.tier}: {clip.frames} frames at {clip.fps:g} fps, "
             f"{clip.width}x{clip.height}, {how}"
-            + (" (synthetic weights)" if clip.synthetic else "")
+            + (" (synthetic: the frames show nothing)" if clip.synthetic else "")
         )
     else:
         say(f"only a placeholder was made: {clip.attempts[-1].reason if clip.attempts else ''}")

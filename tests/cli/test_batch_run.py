@@ -231,6 +231,22 @@ def test_cancelled_rows_are_left_out_until_they_are_wanted(
     assert_whole(2)
 
 
+def test_rows_that_are_gone_do_not_make_it_look_unfinished(
+    svd: Svd, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(3)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_FAILURES", "busy*3")
+    first = svd(*batch("--no-report", "--tries", "1"))[1]
+    monkeypatch.delenv("SVD_LOCAL_FAKE_FAILURES")
+    name = first["batch"]["name"]
+    assert svd("batch", "retry", name)[1]["clips"] == 3
+    manifest(2)
+    assert run([*batch()]) == 0
+    told = capfd.readouterr().out
+    assert "2 of 2 clips done, 2 made now, 1 cancelled, in" in told
+    assert "All 2 videos are ready; 1 cancelled." in told
+
+
 @pytest.mark.parametrize("command", ["status", "retry", "cancel", "report"])
 def test_a_batch_nobody_began(svd: Svd, command: str) -> None:
     status, document = svd("batch", command, "nothing")

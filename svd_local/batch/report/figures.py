@@ -15,6 +15,7 @@ from svd_local.catalog.jobs import STATES
 
 PHASES = ("load_s", "keyframe_s", "encode_image_s", "denoise_s", "decode_s", "encode_video_s")
 _ON_GPU = ("encode_image_s", "denoise_s", "decode_s")
+_FAKE = "fake"
 _WITHOUT_AN_END = "worker-lost"
 """Such a job was found later, at a moment that says nothing of its worker's time."""
 
@@ -58,6 +59,8 @@ class Figures:
     """Of those, without a file of their own."""
     by_kind: Mapping[str, int]
     synthetic: int
+    made_up: int
+    """Of these, by the fake tier, which has no weights at all."""
     problems: tuple[Reasons, ...]
     """What somebody should look at: first what cost videos, then the most frequent."""
     warned: int
@@ -94,6 +97,11 @@ class Figures:
         return sum(self.counts.values())
 
     @property
+    def wanted(self) -> int:
+        """Jobs that are to come to a video: all but the cancelled."""
+        return self.total - self.counts["cancelled"]
+
+    @property
     def open(self) -> int:
         """Jobs that are still to be done."""
         return self.counts["queued"] + self.counts["running"]
@@ -110,6 +118,7 @@ class Figures:
     def to_json(self) -> dict[str, Any]:
         return {
             "total": self.total,
+            "wanted": self.wanted,
             "counts": dict(self.counts),
             "videos": self.videos,
             "made": self.made,
@@ -117,6 +126,7 @@ class Figures:
             "shared": self.shared,
             "by_kind": dict(self.by_kind),
             "synthetic": self.synthetic,
+            "made_up": self.made_up,
             "problems": [reason.to_json() for reason in self.problems],
             "warned": self.warned,
             "corrected": self.corrected,
@@ -197,6 +207,7 @@ class Tally:
             ("cached", entry.cached),
             ("shared", entry.shared),
             ("synthetic", entry.synthetic),
+            ("made_up", entry.synthetic and entry.tier == _FAKE),
             ("warned", entry.warnings),
             ("corrected", entry.corrections),
             ("fell_back", entry.missed),
@@ -236,6 +247,7 @@ class Tally:
             shared=self._of["shared"],
             by_kind=dict(sorted(self._kinds.items())),
             synthetic=self._of["synthetic"],
+            made_up=self._of["made_up"],
             problems=tuple(
                 sorted(self._problems.values(), key=lambda r: (not r.lost, -r.jobs, r.code))
             ),

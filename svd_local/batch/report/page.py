@@ -130,10 +130,8 @@ def headline(figures: Figures) -> str:
     """The batch in one sentence."""
     if not figures.total:
         return "This batch has no jobs."
-    counted = _plural(figures.videos, "video is", "videos are")
-    if figures.videos == figures.total and not figures.troubled:
-        own = f", {figures.shared:,} of them without a file of their own" if figures.shared else ""
-        return "The video is ready." if figures.total == 1 else f"All {counted} ready{own}."
+    if not figures.wanted:
+        return f"No video is wanted any more; {figures.total:,} cancelled."
     others = [
         f"{count:,} {what}"
         for count, what in (
@@ -144,8 +142,17 @@ def headline(figures: Figures) -> str:
         )
         if count
     ]
-    ready = f"{figures.videos:,} of {_plural(figures.total, 'video is', 'videos are')} ready"
-    return f"{'Not finished: ' if figures.open else ''}{ready}; {', '.join(others)}."
+    return f"{_ready(figures)}{'; ' if others else ''}{', '.join(others)}."
+
+
+def _ready(figures: Figures) -> str:
+    """How many videos are there, of those that are wanted: a cancelled one leaves nothing unfinished."""
+    wanted = _plural(figures.wanted, "video is", "videos are")
+    if figures.videos < figures.wanted or figures.troubled:
+        unfinished = "Not finished: " if figures.open else ""
+        return f"{unfinished}{figures.videos:,} of {wanted} ready"
+    own = f", {figures.shared:,} of them without a file of their own" if figures.shared else ""
+    return "The video is ready" if figures.wanted == 1 else f"All {wanted} ready{own}"
 
 
 def tags(entry: Entry) -> str:

@@ -74,6 +74,11 @@ class Batch:
         return sum(self.counts.values())
 
     @property
+    def wanted(self) -> int:
+        """Jobs that are to come to a video: all but the cancelled."""
+        return self.total - self.counts.get("cancelled", 0)
+
+    @property
     def finished(self) -> bool:
         """Whether no job is queued or running."""
         return not (self.counts.get("queued") or self.counts.get("running"))
@@ -87,6 +92,7 @@ class Batch:
             "folder": self.folder,
             "options": None if self.options is None else dict(self.options),
             "total": self.total,
+            "wanted": self.wanted,
             "counts": {state: self.counts.get(state, 0) for state in STATES},
         }
 

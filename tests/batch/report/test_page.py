@@ -210,7 +210,46 @@ def test_what_only_looks_generated_is_labelled(bench, parsed):
     ]
     (overview,) = page.all("section", **{"class": "overview"})
     assert "1 video is animated stills" in " ".join(overview.text.split())
-    assert "1 video is synthetic" in " ".join(overview.text.split())
+    assert "1 video is synthetic: from random weights" in " ".join(overview.text.split())
+    assert "fake" not in overview.text
+
+
+def test_what_the_fake_tier_made_up_is_not_said_to_have_weights(bench, parsed):
+    batch = bench({"title": "a"}, {"title": "b"})
+    batch.done(synthetic=True, tier="fake", checkpoint=None)
+    files = batch.report()
+    (overview,) = parsed(files.html).all("section", **{"class": "overview"})
+    told = " ".join(overview.text.split())
+    assert "1 video is synthetic: frames that the fake tier made up" in told
+    assert "weights" not in told
+    batch.done(synthetic=True, checkpoint="tiny-svd")
+    (overview,) = parsed(batch.report().html).all("section", **{"class": "overview"})
+    assert "1 video is synthetic: from random weights" in " ".join(overview.text.split())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made", "told", "looks"),
+    [
+        (2, 2, "All 2 videos are ready; 2 cancelled.", "headline"),
+        (1, 1, "The video is ready; 3 cancelled.", "headline"),
+        (2, 1, "Not finished: 1 of 2 videos are ready; 2 cancelled, 1 still to do.", "open"),
+        (0, 0, "No video is wanted any more; 4 cancelled.", "headline"),
+    ],
+)
+def test_what_was_cancelled_leaves_nothing_unfinished(bench, parsed, wanted, made, told, looks):
+    batch = bench(*({"title": str(number)} for number in range(4)))
+    jobs = batch.catalog.jobs
+    gone = [job.id for job in jobs.jobs(batch.batch.id)][wanted:]
+    jobs.cancel(batch.batch.id, gone)
+    for _ in range(made):
+        batch.done()
+    files = batch.report()
+    (headline,) = parsed(files.html).all("p", **{"class": "headline"})
+    assert headline.text == told
+    assert headline["class"].split()[-1] == looks
+    document = json.loads(files.json.read_text())
+    for counts in (document["figures"], jobs.batch("Lessons").to_json()):
+        assert (counts["total"], counts["wanted"]) == (4, wanted)
 
 
 def test_what_was_not_made_is_told(bench, parsed):
