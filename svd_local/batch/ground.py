@@ -43,6 +43,7 @@ def enrol(catalog: Catalog, specs: Iterable[JobSpec], options: BatchOptions) -> 
         folder=options.folder,
         manifest=options.manifest,
         options=options.asked,
+        skipped=None if options.skipped is None else options.skipped.to_json(),
     )
 
 

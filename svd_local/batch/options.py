@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from svd_local.batch.skipped import Skipped
 from svd_local.errors import InvalidRequest
 
 MAX_NAME = 200
@@ -28,6 +29,8 @@ class BatchOptions:
     manifest: Path | None = None
     asked: Mapping[str, Any] | None = None
     """What the user gave that is part of what the clips are, JSON-able; see ``batch.asked``."""
+    skipped: Skipped | None = None
+    """What was left out of the manifest as bad, kept with the batch; None also takes back what was."""
     lanes: int = 2
     """Clips in the making at once over the one generator: while one denoises, the next one's picture
     is prepared or the last one's file written."""

@@ -16,6 +16,7 @@ from svd_local.batch.manifest import Manifest
 from svd_local.batch.outlook import Foresight
 from svd_local.batch.pace import Hands
 from svd_local.batch.problems import Problem
+from svd_local.batch.skipped import Skipped
 from svd_local.batch.spec import JobSpec
 from svd_local.catalog.jobs.values import State
 from svd_local.errors import ImageRejected, InvalidRequest
@@ -57,6 +58,11 @@ class Validation:
     def good_jobs(self) -> int:
         """How many jobs can be made, or are over already."""
         return 0 if self.fatal else self.forecast.clips + self.forecast.over.total()
+
+    @property
+    def skipped(self) -> Skipped | None:
+        """What a batch that goes without the bad rows leaves out."""
+        return Skipped.of(len(self.bad_rows), self.problems)
 
     def specs(self) -> Iterator[JobSpec]:
         """The good jobs, read from the manifest once more.

@@ -147,6 +147,10 @@ class BatchRow(Base):
     folder: Mapped[str] = mapped_column(Text)
     options: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What its first command was given that is part of what the clips are; see ``batch.asked``."""
+    skipped: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The rows that its last command left out as bad; see ``batch.skipped``."""
+    pause: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Why a command that works on it begins no clip now; see ``jobs.notes``."""
 
 
 class BatchRunRow(Base):

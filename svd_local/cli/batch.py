@@ -241,6 +241,9 @@ def _require_startable(found: Validation, skip_invalid: bool, json_output: bool)
             raise typer.Exit(refused.exit_status) from refused
         _show_problems(found)
         fail(refused, json_output)
+    if found.skipped is not None:
+        _show_problems(found, "svd-local batch --dry-run --json")
+        say(f"{found.skipped}")
     for note in found.notes:
         say(printable(f"note: {note}"))
 
@@ -264,11 +267,11 @@ def _answer(found: Validation, skip_invalid: bool, json_output: bool) -> None:
         fail(refused, json_output)
 
 
-def _show_problems(found: Validation) -> None:
+def _show_problems(found: Validation, all_of_them: str = "--json") -> None:
     for problem in found.problems[:_SHOWN]:
         say(printable(f"{problem}. {problem.hint}"))
     if len(found.problems) > _SHOWN:
-        say(f"... and {len(found.problems) - _SHOWN:,} more; --json tells all of them")
+        say(f"... and {len(found.problems) - _SHOWN:,} more; {all_of_them} tells all of them")
 
 
 def _show_forecast(found: Validation) -> None:

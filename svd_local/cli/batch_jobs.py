@@ -66,6 +66,7 @@ def status(
             )
             return
         lines = [_line(batch), f"  files: {batch.folder}"]
+        lines += _told_of(batch)
         lines += [f"  row {job.row} is with {job.worker}, try {job.attempt}" for job in running]
         if not running and outlook.queued and outlook.next_s:
             lines.append(f"  the next clip may begin in {outlook.next_s:.0f} s")
@@ -141,10 +142,35 @@ def _changed(batch: Batch, count: int, what: str, json_output: bool) -> None:
             tell(printable(f"  {command}"))
 
 
+def _told_of(batch: Batch) -> list[str]:
+    """Why it pauses, and what was left out of its manifest."""
+    from svd_local.batch.skipped import Skipped
+
+    lines = []
+    if batch.pause is not None:
+        since = batch.pause.since.astimezone().strftime("%Y-%m-%d %H:%M")
+        lines.append(f"  paused since {since}: {batch.pause.why}. {batch.pause.hint}")
+    skipped = Skipped.by(batch)
+    if skipped is not None:
+        shown = skipped.problems[:_SHOWN]
+        lines += [f"  {skipped}", *(f"    {problem}. {problem.hint}" for problem in shown)]
+        hidden = len(skipped.problems) - len(shown) + skipped.more
+        if hidden:
+            lines.append(
+                f"    and {hidden:,} more; the manifest's --dry-run --json has all of them"
+            )
+    return lines
+
+
 def _line(batch: Batch) -> str:
     from svd_local.catalog.jobs import STATES
 
     parts = [f"{batch.counts[state]:,} {state}" for state in STATES if batch.counts.get(state)]
+    if batch.pause is not None:
+        parts.append("paused")
+    if batch.skipped is not None:
+        rows = batch.skipped["rows"]
+        parts.append(f"{rows:,} {'row' if rows == 1 else 'rows'} left out as bad")
     when = batch.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
     return printable(f"{batch.name}  {when}  {', '.join(parts) or 'no clips'}")
 

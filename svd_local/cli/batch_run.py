@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from svd_local.batch.events import EventCallback
     from svd_local.batch.pace import Hands
     from svd_local.batch.report import ReportFiles
+    from svd_local.batch.skipped import Skipped
     from svd_local.catalog.jobs import State
     from svd_local.settings import Settings
 
@@ -32,8 +34,8 @@ class Ending:
     summary: BatchSummary
     report: ReportFiles | None
     """None where none was wanted, or none could be written, which was said."""
-    skipped: int
-    """Rows that were left out as bad."""
+    skipped: Skipped | None
+    """The rows that were left out as bad."""
 
     def tell(self, json_output: bool) -> None:
         """Say it, and end the command with its exit status.
@@ -45,7 +47,15 @@ class Ending:
         if json_output:
             document: dict[str, Any] = {"success": True} if trouble is None else failure(trouble)
             report = None if self.report is None else self.report.to_json()
-            own = {**self.summary.to_json(), "skipped_rows": self.skipped, "report": report}
+            skipped = (
+                {"rows": 0, "problems": []} if self.skipped is None else self.skipped.to_json()
+            )
+            own = {
+                **self.summary.to_json(),
+                "skipped_rows": skipped["rows"],
+                "skipped": skipped["problems"],
+                "report": report,
+            }
             emit({**own, **document})
         else:
             self._for_people(trouble)
@@ -64,6 +74,9 @@ class Ending:
         if counts.get("cancelled"):
             text += f", {counts['cancelled']:,} cancelled"
         tell(printable(f"{text}, in {summary.elapsed_s:.0f} s: {summary.batch.folder}"))
+        if self.skipped is not None:
+            name = shlex.quote(summary.batch.name)
+            tell(printable(f"{self.skipped}; svd-local batch status {name} says why"))
         if self.report is not None:
             tell("\n".join(of_report(self.report)))
         if trouble is not None:
@@ -217,14 +230,16 @@ def make(
         InvalidRequest: there are no such GPUs, or no such cluster.
         StorageFailed: the folder or the catalog cannot be used.
     """
+    from svd_local.batch.pauses import noted_pauses
     from svd_local.storage import check_writable
 
     check_writable(options.folder, field="out")  # before even a catalog is made
-    with batch_display() as hear:
+    options = dataclasses.replace(options, skipped=found.skipped)
+    with batch_display() as display, noted_pauses(settings, display) as hear:
         summary = place.run(settings, found.specs(), options, hear)
     # Who has asked for the prompt twice does not wait for strips of frames.
     written = _report(settings, summary, sheets=not summary.stopped) if report else None
-    return Ending(summary, written, len(found.bad_rows))
+    return Ending(summary, written, found.skipped)
 
 
 def _report(settings: Settings, summary: BatchSummary, *, sheets: bool) -> ReportFiles | None:

@@ -469,3 +469,34 @@ def test_processes_enrolling_one_manifest_at_once_make_one_batch(
         thread.join()
     assert failures == []
     assert [batch.total for batch in catalog.jobs.batches()] == [20]
+
+
+def test_what_was_left_out_is_kept_until_the_next_command(jobs, tmp_path):
+    def enroll(skipped=None):
+        return jobs.enroll("night", [new(0)], folder=tmp_path, skipped=skipped).batch
+
+    assert enroll().skipped is None
+    told = {"rows": 2, "problems": [{"row": 3, "reason": "\ud800 is none"}]}
+    assert enroll(told).skipped == told
+    assert jobs.batch("night").to_json()["skipped"] == told
+    assert enroll().skipped is None
+    assert jobs.batch("night").skipped is None
+
+
+def test_a_pause_is_told_while_its_note_holds(enroll, jobs):
+    batch = enroll([new(0)]).batch
+    assert jobs.batch("night").pause is None
+    jobs.pausing(batch.id, "one", "the disk is full", "Free some.", holds_s=60)
+    first = jobs.batch("night").pause
+    jobs.pausing(batch.id, "one", "the disk is fuller", "Free some.", holds_s=60)
+    again = jobs.batches()[0].pause
+    assert (again.why, again.hint, again.since) == (
+        *("the disk is fuller", "Free some."),
+        first.since,
+    )
+    jobs.going_on(batch.id, "another")
+    assert jobs.batch("night").pause == again
+    jobs.going_on(batch.id, "one")
+    assert jobs.batch("night").to_json()["pause"] is None
+    jobs.pausing(batch.id, "killed", "the disk is full", "", holds_s=-1)
+    assert jobs.batch("night").pause is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -273,6 +274,71 @@ def test_bad_rows_stop_it_before_anything_is_written_or_are_left_out(svd: Svd) -
     assert not Path("media").exists()
     status, document = svd(*batch("--skip-invalid"))
     assert (status, document["made"], document["skipped_rows"]) == (0, 1, 1)
+    assert [(one["row"], one["field"]) for one in document["skipped"]] == [(2, "frames")]
+
+
+def test_rows_that_were_left_out_are_told_from_evening_to_morning(
+    svd: Svd, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "a", "tier": "fake"}]
+    rows += [{"prompt": f"b {n}", "frames": -1, "tier": "fake"} for n in range(30)]
+    Path("m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run([*batch("--skip-invalid")]) == 0
+    told = capfd.readouterr()
+    before = told.err[: told.err.index("batch m-")]
+    assert before.count("frames: -1 frames make no video. Write 14 to 25.") == 20
+    assert "and 10 more; svd-local batch --dry-run --json tells all of them" in before
+    line = (
+        "30 rows of the manifest were left out as bad: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 20 more"
+    )
+    assert line in before
+    assert f"{line}; svd-local batch status m-" in told.out
+    assert "The video is ready; 30 rows left out as bad." in told.out
+    assert run(["batch", "status"]) == 0
+    assert "1 done, 30 rows left out as bad" in capfd.readouterr().out
+    assert run(["batch", "status", "m"]) == 0
+    told = capfd.readouterr()
+    assert line in told.out
+    assert told.out.count("frames: -1 frames make no video") == 20
+    assert "and 10 more" in told.out
+    assert len(svd("batch", "status", "m")[1]["batch"]["skipped"]["problems"]) == 30
+
+    rows = [{"prompt": "a", "tier": "fake"}]
+    Path("m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    document = svd(*batch("--skip-invalid"))[1]
+    assert (document["made"], document["skipped_rows"], document["skipped"]) == (0, 0, [])
+    assert document["batch"]["skipped"] is None
+    assert run(["batch", "status", "m"]) == 0
+    assert "left out" not in capfd.readouterr().out
+
+
+def test_a_pause_is_told_in_another_shell(svd: Svd, capfd: pytest.CaptureFixture[str]) -> None:
+    """The disk is too full for any clip, by a reserve that no disk has."""
+    manifest(1)
+    environment = {**os.environ, "SVD_LOCAL_DISK_RESERVE": "900TiB"}
+    command = subprocess.Popen(
+        [sys.executable, "-m", "svd_local", *batch("--no-report")],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        give_up = time.monotonic() + 60
+        while not (found := svd("batch", "status")[1]["batches"]) or found[0]["pause"] is None:
+            assert command.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        assert "900.0 TiB are kept" in found[0]["pause"]["why"]
+        assert run(["batch", "status"]) == 0
+        assert "1 queued, paused" in capfd.readouterr().out
+        assert run(["batch", "status", "m"]) == 0
+        told = capfd.readouterr().out
+        assert re.search(r"paused since \d{4}-\d\d-\d\d \d\d:\d\d: .* are kept\. Free some", told)
+    finally:
+        command.send_signal(signal.SIGINT)
+        assert command.wait(30) == 130
+    assert svd("batch", "status")[1]["batches"][0]["pause"] is None
 
 
 def test_an_empty_manifest_and_a_folder_that_is_a_file(svd: Svd) -> None:

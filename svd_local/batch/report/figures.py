@@ -49,6 +49,8 @@ class Figures:
 
     counts: Mapping[str, int]
     """Jobs by state; every state is there."""
+    skipped_rows: int
+    """Rows of the manifest that were left out as bad: they are no jobs."""
     videos: int
     """Jobs that came to a video that is there."""
     made: int
@@ -120,6 +122,7 @@ class Figures:
             "total": self.total,
             "wanted": self.wanted,
             "counts": dict(self.counts),
+            "skipped_rows": self.skipped_rows,
             "videos": self.videos,
             "made": self.made,
             "cached": self.cached,
@@ -231,8 +234,8 @@ class Tally:
         if (entry.device or "").startswith("cuda"):
             self._on_gpu += sum(known.get(name, 0.0) for name in _ON_GPU)
 
-    def figures(self) -> Figures:
-        """What was counted so far."""
+    def figures(self, skipped_rows: int = 0) -> Figures:
+        """What was counted so far, of a batch that goes without ``skipped_rows`` rows."""
         spans = sorted(self._spans.values())
         began, ended = (spans[0][0], max(end for _, end in spans)) if spans else (None, None)
         working = _union_s(spans)
@@ -241,6 +244,7 @@ class Tally:
         of_clips = figures(self._made)
         return Figures(
             counts={state: self._counts[state] for state in STATES},
+            skipped_rows=skipped_rows,
             videos=self._kinds.total(),
             made=self._of["made"],
             cached=self._of["cached"],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from svd_local.batch.report.entry import Entry, entry_of
 from svd_local.batch.report.figures import Figures, Tally
+from svd_local.batch.skipped import Skipped
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Batch, Job, Run
 
@@ -34,6 +35,8 @@ class BatchReport:
     unmade: tuple[Entry, ...]
     """The running, queued and cancelled, the first ``LISTED`` of each."""
     spool: Path
+    skipped: Skipped | None = None
+    """The rows that its last command left out as bad."""
     runs: tuple[Run, ...] = ()
     """The runs that came to their end, the latest first, at most twenty."""
 
@@ -83,13 +86,15 @@ def gather(
             done += len(page)
             if progress is not None:
                 progress(done, max(done, total))
+    skipped = Skipped.by(batch)
     return BatchReport(
         batch=batch,
         written_at=written_at,
-        figures=tally.figures(),
+        figures=tally.figures(0 if skipped is None else skipped.rows),
         problems=tuple(chain.from_iterable(problems.values())),
         unmade=tuple(chain.from_iterable(unmade.values())),
         spool=spool,
+        skipped=skipped,
         runs=tuple(catalog.jobs.runs(batch.id)),
     )
 

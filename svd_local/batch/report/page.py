@@ -91,6 +91,7 @@ def _context(
         "shown": (place * PER_PAGE + 1, place * PER_PAGE + len(videos)),
         "videos": videos,
         "problems": _by_problem(report) if place == 0 else (),
+        "skipped": report.skipped,
         "unmade": report.unmade,
         "unmade_summary": ", ".join(
             f"{figures.counts[state]:,} {_STATE_NAMES[state]}"
@@ -139,6 +140,10 @@ def headline(figures: Figures) -> str:
             (figures.counts["cancelled"], "cancelled"),
             (figures.troubled - figures.counts["failed"], "to look at"),
             (figures.open, "still to do"),
+            (
+                figures.skipped_rows,
+                f"{'row' if figures.skipped_rows == 1 else 'rows'} left out as bad",
+            ),
         )
         if count
     ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from svd_local.batch.report.entry import Entry
 from svd_local.batch.report.figures import PHASES
 from svd_local.batch.report.gather import BatchReport
+from svd_local.batch.skipped import Skipped
 
 FORMAT = "svd-local batch report"
 COLUMNS = (
@@ -28,12 +29,15 @@ _FORMULA = re.compile(
 )
 """Beginnings that a spreadsheet may take for a formula: the sign, also in its full width, after
 whatever it skips or a person would not see."""
+LEFT_OUT = "left-out"
+"""Stands where a job has its state."""
+_BAD_ROW = "bad-row"
 _SPACE_FIRST = ("\t", "\r", "\n")
 _SEPARATOR = " | "
 
 
 def write_csv(report: BatchReport, path: Path) -> None:
-    """One line a job. UTF-8 with a mark, by which Excel knows it; text is never a formula.
+    """One line a job, and behind them one for each row that was left out as bad. UTF-8 with a mark, by which Excel knows it; text is never a formula.
 
     A cell of text that a spreadsheet might run gets an apostrophe in front, as a person would type
     it; numbers are left as they are.
@@ -47,6 +51,8 @@ def write_csv(report: BatchReport, path: Path) -> None:
         for entry in report.entries():
             cells = _cells(entry)
             lines.writerow([_cell(cells[column]) for column in COLUMNS])
+        for cells in () if report.skipped is None else _left_out(report.skipped):
+            lines.writerow([_cell(cells.get(column)) for column in COLUMNS])
 
 
 def write_json(report: BatchReport, path: Path) -> None:
@@ -102,6 +108,23 @@ def _cells(entry: Entry) -> dict[str, Any]:
             f"{one.get('tier')}: {one.get('reason')}" for one in entry.missed
         ),
     }
+
+
+def _left_out(skipped: Skipped) -> Iterator[dict[str, Any]]:
+    """A line for each bad row, and one for those of which it is not known any more what they had."""
+    known = {"state": LEFT_OUT, "reason_code": _BAD_ROW}
+    for problems in skipped.by_row:
+        first = problems[0]
+        reasons = (f"{one.field}: {one.reason}" if one.field else one.reason for one in problems)
+        yield known | {
+            "row": first.row,
+            "pictures": first.picture,
+            "reason": _SEPARATOR.join(reasons),
+            "hint": first.hint,
+        }
+    others = skipped.rows - len(skipped.by_row)
+    if others:
+        yield known | {"reason": f"{others:,} more rows were left out as bad"}
 
 
 def corrected(correction: Mapping[str, Any]) -> str:

@@ -30,9 +30,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, CursorResult, and_, select, update
 from sqlalchemy.orm import Session
 
-from svd_local.catalog.identity import new_id
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
+from svd_local.catalog.jobs.notes import BatchNotes
 from svd_local.catalog.jobs.values import (
     LOST_TRIES,
     NOT_IN_MANIFEST,
@@ -45,13 +45,13 @@ from svd_local.catalog.jobs.values import (
     Reason,
     State,
 )
-from svd_local.catalog.jobs.views import JobViews, counted, viewed
-from svd_local.catalog.models import MAX_CODE, BatchRunRow, JobRow
+from svd_local.catalog.jobs.views import counted, viewed
+from svd_local.catalog.models import MAX_CODE, JobRow
 from svd_local.catalog.stored import relative_to_root
 from svd_local.errors import LeaseLost
 
 
-class Jobs(JobViews):
+class Jobs(BatchNotes):
     """The jobs of all batches in one catalog's database. Thread-safe; processes may share it.
 
     Made by ``Catalog.jobs``. Every method raises ``StorageFailed`` where the database cannot be used.
@@ -65,13 +65,15 @@ class Jobs(JobViews):
         folder: Path,
         manifest: Path | None = None,
         options: Mapping[str, Any] | None = None,
+        skipped: Mapping[str, Any] | None = None,
     ) -> Enrolment:
         """Make the batch ``name`` hold ``jobs``; the same again changes nothing.
 
         A job whose key the batch knows stays as it was enrolled, whatever its state; only its row,
         index and priority follow the manifest. New ones are added. Queued ones that are no longer
         among ``jobs`` are cancelled, and come back with their row; running ones are as soon as their
-        workers end or give them back. ``options``, JSON-able, are kept where none are known.
+        workers end or give them back. ``options``, JSON-able, are kept where none are known;
+        ``skipped``, likewise, or that nothing was, is kept each time.
 
         Raises:
             ValueError: two of ``jobs`` have one key.
@@ -81,22 +83,9 @@ class Jobs(JobViews):
             batch, added, known, cancelled, left = enrol(session, name, manifest, folder, jobs)
             if batch.options is None and options is not None:
                 batch.options = dict(options)
-            value = viewed(batch, counted(session, batch.id))
+            batch.skipped = None if skipped is None else dict(skipped)
+            value = viewed(batch, counted(session, batch.id), now(session))
         return Enrolment(value, added, known, cancelled, left, options)
-
-    def ran(self, batch_id: str, figures: Mapping[str, Any], elapsed_s: float) -> None:
-        """A run of the batch has ended after ``elapsed_s`` seconds; ``figures`` is JSON-able."""
-        with self._ready().writing() as session:
-            moment = now(session)
-            session.add(
-                BatchRunRow(
-                    id=new_id(moment),
-                    batch_id=batch_id,
-                    began_at=moment - timedelta(seconds=elapsed_s),
-                    ended_at=moment,
-                    figures=dict(figures),
-                )
-            )
 
     def claim(self, batch_id: str, worker: str, *, lease_s: float) -> Lease | None:
         """The next job, now running for ``worker``; None where none can be begun now.

@@ -56,6 +56,18 @@ class Enrolment:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a command that works on a batch begins no clip of it now."""
+
+    why: str
+    hint: str
+    since: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        return {"why": self.why, "hint": self.hint, "since": _text(self.since)}
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch, and how many of its jobs are in each state."""
 
@@ -68,6 +80,9 @@ class Batch:
     counts: Mapping[State, int] = field(default_factory=dict)
     options: Mapping[str, Any] | None = None
     """What its first command was given that is part of what the clips are; null where not known."""
+    skipped: Mapping[str, Any] | None = None
+    """The rows of the manifest that its last command left out as bad; see ``batch.skipped``."""
+    pause: Pause | None = None
 
     @property
     def total(self) -> int:
@@ -91,6 +106,8 @@ class Batch:
             "manifest": self.manifest,
             "folder": self.folder,
             "options": None if self.options is None else dict(self.options),
+            "skipped": None if self.skipped is None else dict(self.skipped),
+            "pause": None if self.pause is None else self.pause.to_json(),
             "total": self.total,
             "wanted": self.wanted,
             "counts": {state: self.counts.get(state, 0) for state in STATES},

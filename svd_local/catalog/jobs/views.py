@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
 from svd_local.catalog.jobs.clock import now
-from svd_local.catalog.jobs.values import NOT_IN_MANIFEST, Batch, Job, Run, State
+from svd_local.catalog.jobs.values import NOT_IN_MANIFEST, Batch, Job, Pause, Run, State
 from svd_local.catalog.models import BatchRow, BatchRunRow, JobRow
 from svd_local.errors import NotFound
 
@@ -53,7 +54,8 @@ class JobViews:
         with self._ready().reading() as session:
             counts = _all_counts(session)
             rows = session.scalars(select(BatchRow).order_by(BatchRow.id.desc()))
-            return [viewed(row, counts[row.id]) for row in rows]
+            moment = now(session)
+            return [viewed(row, counts[row.id], moment) for row in rows]
 
     def batch(self, name: str) -> Batch:
         """The batch called ``name``, or whose id or name alone begins with it.
@@ -173,8 +175,8 @@ def counted(session: Session, batch_id: str) -> dict[State, int]:
     return _all_counts(session, batch_id)[batch_id]
 
 
-def viewed(row: BatchRow, counts: Mapping[State, int]) -> Batch:
-    """The row as a value, independent of the database."""
+def viewed(row: BatchRow, counts: Mapping[State, int], moment: datetime) -> Batch:
+    """The row as a value, independent of the database; a pause is told while its note holds."""
     return Batch(
         id=row.id,
         name=row.name,
@@ -183,7 +185,15 @@ def viewed(row: BatchRow, counts: Mapping[State, int]) -> Batch:
         folder=row.folder,
         counts=counts,
         options=row.options,
+        skipped=row.skipped,
+        pause=None if row.pause is None else _pause(row.pause, moment),
     )
+
+
+def _pause(note: Mapping[str, str], moment: datetime) -> Pause | None:
+    if datetime.fromisoformat(note["until"]) < moment:
+        return None
+    return Pause(note["why"], note["hint"], datetime.fromisoformat(note["since"]))
 
 
 def _all_counts(

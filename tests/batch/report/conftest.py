@@ -13,6 +13,7 @@ import pytest
 from servers.databases import database_of
 
 from svd_local.batch.report import ReportFiles, write_report
+from svd_local.batch.skipped import Skipped
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Batch, Lease, NewJob, Reason
 from svd_local.result import Attempt, Clip, Files, Quality, Timings
@@ -115,6 +116,7 @@ def bench(tmp_path: Path, mp4: bytes, server: str) -> Iterator[Callable[..., Ben
             name: str = "Lessons",
             folders: tuple[str | None, ...] = (None,),
             folder: Path | None = None,
+            skipped: Skipped | None = None,
         ) -> Bench:
             jobs = [
                 NewJob(
@@ -127,7 +129,13 @@ def bench(tmp_path: Path, mp4: bytes, server: str) -> Iterator[Callable[..., Ben
                 for place, one in enumerate(fields)
             ]
             out = folder or root / "videos" / "out"
-            batch = catalog.jobs.enroll(name, jobs, folder=out, manifest=tmp_path / "a.csv").batch
+            batch = catalog.jobs.enroll(
+                name,
+                jobs,
+                folder=out,
+                manifest=tmp_path / "a.csv",
+                skipped=None if skipped is None else skipped.to_json(),
+            ).batch
             return Bench(catalog, batch, out, mp4)
 
         yield make

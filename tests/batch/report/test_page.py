@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import hashlib
 import json
@@ -11,9 +12,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from svd_local.batch import Problem
 from svd_local.batch.ground import record
 from svd_local.batch.report import page as page_module
 from svd_local.batch.report.words import href
+from svd_local.batch.skipped import Skipped
 from svd_local.batch.summary import BatchSummary, WorkerFigures
 from svd_local.catalog.jobs import STATES
 from svd_local.result import Attempt, Correction, Quality
@@ -250,6 +253,38 @@ def test_what_was_cancelled_leaves_nothing_unfinished(bench, parsed, wanted, mad
     document = json.loads(files.json.read_text())
     for counts in (document["figures"], jobs.batch("Lessons").to_json()):
         assert (counts["total"], counts["wanted"]) == (4, wanted)
+
+
+def test_rows_that_were_left_out_are_told_with_their_reasons(bench, parsed):
+    bad = [
+        Problem(5, "frames", "<b>-1</b> frames make no video", "Write 14 to 25."),
+        Problem(7, None, "2 cells for 3 columns", "Write a separator.", picture="a&b.png"),
+    ]
+    batch = bench({"title": "a"}, {"title": "b"}, skipped=Skipped(250, tuple(bad), 248))
+    batch.done()
+    batch.done()
+    files = batch.report()
+    page = parsed(files.html)
+    (headline,) = page.all("p", **{"class": "headline"})
+    assert headline.text == "All 2 videos are ready; 250 rows left out as bad."
+    assert headline["class"].split() == ["headline", "doubtful"]
+    (section,) = page.all("section", id="left-out")
+    told = " ".join(section.text.split())
+    assert "250 rows of the manifest were bad, and no clips were made of them" in told
+    assert "frames<b>-1</b> frames make no video. Write 14 to 25." in told
+    assert "a&b.png" in told
+    assert "248 more are told by" in told
+    assert "#left-out" in page.links
+
+    document = json.loads(files.json.read_text())
+    assert document["batch"]["skipped"]["rows"] == document["figures"]["skipped_rows"] == 250
+    assert [one["row"] for one in document["batch"]["skipped"]["problems"]] == [5, 7]
+    lines = list(csv.DictReader(files.csv.read_text(encoding="utf-8-sig").splitlines()))
+    assert [(one["row"], one["state"], one["reason"]) for one in lines[2:]] == [
+        ("5", "left-out", "frames: <b>-1</b> frames make no video"),
+        ("7", "left-out", "2 cells for 3 columns"),
+        ("", "left-out", "248 more rows were left out as bad"),
+    ]
 
 
 def test_what_was_not_made_is_told(bench, parsed):
