@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Skipped:
     @classmethod
     def of(cls, rows: int, problems: Sequence[Problem]) -> Skipped | None:
         """So many ``rows`` with all their ``problems``; None where there are none."""
-        kept = tuple(problems[:MAX_KEPT])
+        kept = tuple(map(_storable, problems[:MAX_KEPT]))
         return cls(rows, kept, len(problems) - len(kept)) if rows else None
 
     @classmethod
@@ -68,3 +69,17 @@ class Skipped:
             else (f"{self.rows:,} rows of the manifest were")
         )
         return f"{what} left out as bad: {which}"
+
+
+def _storable(problem: Problem) -> Problem:
+    """The same, with escapes for halves of letters: no database and no message between processes has them."""
+
+    def whole(text: str) -> str:
+        return text.encode("utf-8", "backslashreplace").decode()
+
+    return dataclasses.replace(
+        problem,
+        field=None if problem.field is None else whole(problem.field),
+        reason=whole(problem.reason),
+        hint=whole(problem.hint),
+    )

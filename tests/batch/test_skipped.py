@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from helpers import batches
 
 from svd_local.batch import Problem
 from svd_local.batch.skipped import MAX_KEPT, Skipped
+from svd_local.batch.workers.protocol import Order
 
 
 def problem(row: int, field: str | None = "frames") -> Problem:
@@ -38,3 +41,12 @@ def test_of_very_many_the_first_are_kept_and_all_are_counted() -> None:
 )
 def test_in_a_line(rows: list[int], told: str) -> None:
     assert str(Skipped.of(len(rows), [problem(row) for row in rows])) == told
+
+
+def test_halves_of_letters_reach_a_worker_process_as_escapes(tmp_path: Path) -> None:
+    skipped = Skipped.of(1, [Problem(2, "a\ud800", "b\udce9 is none", "c\ud800")])
+    assert skipped is not None
+    (kept,) = skipped.problems
+    assert (kept.field, kept.reason, kept.hint) == (r"a\ud800", r"b\udce9 is none", r"c\ud800")
+    options = batches.options(tmp_path, skipped=skipped)
+    assert Order.from_line(Order({}, "id", options).to_line()).options == options

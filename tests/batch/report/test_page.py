@@ -271,7 +271,7 @@ def test_rows_that_were_left_out_are_told_with_their_reasons(bench, parsed):
     (section,) = page.all("section", id="left-out")
     told = " ".join(section.text.split())
     assert "250 rows of the manifest were bad, and no clips were made of them" in told
-    assert "frames<b>-1</b> frames make no video. Write 14 to 25." in told
+    assert "<b>-1</b> frames make no video. Write 14 to 25." in told
     assert "a&b.png" in told
     assert "248 more are told by" in told
     assert "#left-out" in page.links
