@@ -63,12 +63,9 @@ class Skipped:
         numbers = [str(problems[0].row) for problems in self.by_row[:_NUMBERED]]
         others = self.rows - len(numbers)
         which = ", ".join(numbers) + (f" and {others:,} more" if others else "")
-        what = (
-            "1 row of the manifest was"
-            if self.rows == 1
-            else (f"{self.rows:,} rows of the manifest were")
-        )
-        return f"{what} left out as bad: {which}"
+        many = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        be = "was" if self.rows == 1 else "were"
+        return f"{many} of the manifest {be} left out as bad: {which}"
 
 
 def _storable(problem: Problem) -> Problem:

@@ -242,7 +242,7 @@ def _require_startable(found: Validation, skip_invalid: bool, json_output: bool)
         _show_problems(found)
         fail(refused, json_output)
     if found.skipped is not None:
-        _show_problems(found, "svd-local batch --dry-run --json")
+        _show_problems(found, "this command with --dry-run --json")
         say(f"{found.skipped}")
     for note in found.notes:
         say(printable(f"note: {note}"))

@@ -157,7 +157,7 @@ def _told_of(batch: Batch) -> list[str]:
         hidden = len(skipped.problems) - len(shown) + skipped.more
         if hidden:
             lines.append(
-                f"    and {hidden:,} more; the manifest's --dry-run --json has all of them"
+                f"    and {hidden:,} more; the batch's command with --dry-run --json tells all of them"
             )
     return lines
 

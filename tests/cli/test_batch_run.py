@@ -287,7 +287,7 @@ def test_rows_that_were_left_out_are_told_from_evening_to_morning(
     told = capfd.readouterr()
     before = told.err[: told.err.index("batch m-")]
     assert before.count("frames: -1 frames make no video. Write 14 to 25.") == 20
-    assert "and 10 more; svd-local batch --dry-run --json tells all of them" in before
+    assert "and 10 more; this command with --dry-run --json tells all of them" in before
     line = (
         "30 rows of the manifest were left out as bad: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 20 more"
     )
