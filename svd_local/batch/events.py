@@ -90,11 +90,15 @@ class JobStalled:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing can be begun now; something may be at ``until``, or when another worker is done."""
+    """Nothing can be begun now; something may be at ``until``, or when another worker is done.
+
+    ``running`` jobs are with ``workers``, of which whoever tells it is none.
+    """
 
     until: datetime
     queued: int
     running: int
+    workers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

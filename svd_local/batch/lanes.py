@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,7 +102,6 @@ class Lanes:
     failure: BaseException | None = field(default=None, init=False)
     """What ended a lane that should have gone on."""
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
-    _at_work: int = field(default=0, init=False)
     _pauses: int = field(default=0, init=False)
     _told_to_wait: bool = field(default=False, init=False)
     _company: Company = field(init=False)
@@ -150,14 +149,13 @@ class Lanes:
                 with self._company.alone() if alone else self._company.joined() as there:
                     if not there:
                         return
-                    with self._at_it():
-                        lease = self._persist(self._claim)
-                        if lease is not None and self._leaving():
-                            self._give_back(lease)  # it was asked while we waited for the catalog
-                            return
-                        alone = lease is not None and not self._suits(lease.job, alone)
-                        if lease is not None and not alone:
-                            self._work(lease, number)
+                    lease = self._persist(self._claim)
+                    if lease is not None and self._leaving():
+                        self._give_back(lease)  # it was asked while we waited for the catalog
+                        return
+                    alone = lease is not None and not self._suits(lease.job, alone)
+                    if lease is not None and not alone:
+                        self._work(lease, number)
                 if lease is None:
                     if not self._wait():
                         return
@@ -172,17 +170,6 @@ class Lanes:
 
     def _leaving(self) -> bool:
         return self.control.stopping
-
-    @contextmanager
-    def _at_it(self) -> Iterator[None]:
-        """Within the block what this lane may claim is not taken for another worker's job."""
-        with self._changed:
-            self._at_work += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._at_work -= 1
 
     def _suits(self, job: Job, alone: bool) -> bool:
         """Whether ``job`` can be made in the company there is; one a worker died over is made alone."""
@@ -329,21 +316,21 @@ class Lanes:
 
     def _wait(self) -> bool:
         """Wait a little for work; false where none is left."""
-        with self._changed:
-            before = self._at_work
         outlook = self._persist(lambda: self.catalog.jobs.outlook(self.batch.id))
         if outlook.over:
             return False
         wait_s = outlook.next_s or 0.0
+        # Asked of the catalog, not counted here: a lane holds a job before it begins it, and after.
+        mine = self.presence.name in outlook.workers
+        others = tuple(name for name in outlook.workers if name != self.presence.name)
         with self._changed:
-            at_work = max(before, self._at_work)
-            news = at_work == 0 and wait_s > self.options.poll_s and not self._told_to_wait
+            news = not mine and wait_s > self.options.poll_s and not self._told_to_wait
             self._told_to_wait = self._told_to_wait or news
-        if self.buries and outlook.running > at_work:
+        if self.buries and others:
             self._persist(self.bury)
         if news:
             until = datetime.now(UTC) + timedelta(seconds=wait_s)
-            self.tell(Waiting(until, outlook.queued, outlook.running))
+            self.tell(Waiting(until, outlook.queued, outlook.running, others))
         self._sleep(max(_SHORTEST_WAIT_S, min(wait_s, self.options.poll_s)))
         return True
 

@@ -473,6 +473,49 @@ def test_a_job_between_its_claim_and_its_beginning_is_not_with_other_workers(
     assert night.of(events.Waiting) == []
 
 
+def test_a_job_that_is_given_back_to_be_made_alone_is_not_with_other_workers(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two whose worker was killed, claimed side by side: one is given back, while the other lane looks."""
+    from svd_local.catalog.jobs import Jobs
+
+    real, claim, gave = Jobs.release, Jobs.claim, []
+
+    def slow(self: Jobs, lease: Any) -> bool:
+        gave.append(lease.job.index)
+        time.sleep(0.5)  # and the other lane has no job left to claim
+        return real(self, lease)
+
+    def late(self: Jobs, *args: Any, **options: Any) -> Any:
+        time.sleep(0.1)  # both lanes are there by then
+        return claim(self, *args, **options)
+
+    monkeypatch.setattr(Jobs, "release", slow)
+    monkeypatch.setattr(Jobs, "claim", late)
+    specs = [batches.spec(0), batches.spec(1)]
+    workers = night.root / "media" / ".svd-workers"
+    workers.mkdir(parents=True)
+    (workers / "dead").touch()
+    with night.catalog() as catalog:
+        there = catalog.jobs.enroll("night", new_jobs(specs), folder=night.root / "out").batch
+        for _ in specs:
+            assert claim(catalog.jobs, there.id, "dead", lease_s=60) is not None
+    night.run(specs)
+    assert night.faults(specs) == []
+    assert gave
+    assert night.of(events.Waiting) == []
+
+
+def test_jobs_that_other_workers_have_are_waited_for_and_that_is_said(night: Night) -> None:
+    with night.catalog() as catalog:
+        specs = [batches.spec(0)]
+        there = catalog.jobs.enroll("night", new_jobs(specs), folder=night.root / "out").batch
+        assert catalog.jobs.claim(there.id, "elsewhere", lease_s=1) is not None
+    night.run(specs)
+    [waiting] = night.of(events.Waiting)
+    assert (waiting.queued, waiting.running, waiting.workers) == (0, 1, ("elsewhere",))
+
+
 def test_a_locked_catalog_is_waited_for(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     from svd_local.catalog.jobs import Jobs
 

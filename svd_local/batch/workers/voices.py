@@ -54,7 +54,7 @@ class Voices:
             lane = seat.number * self._lanes + event.lane
             self._tell(dataclasses.replace(event, lane=lane))
         elif isinstance(event, Waiting):
-            if not self._told_to_wait and not any(other.at_hand for other in self._seats):
+            if not self._told_to_wait and not self._works(event):
                 self._told_to_wait = True
                 self._tell(event)
         elif isinstance(event, Paused):
@@ -71,6 +71,13 @@ class Voices:
             elif isinstance(event, (JobReleased, JobLost)):
                 seat.ended(event.job)
             self._tell(event)
+
+    def _works(self, event: Waiting) -> bool:
+        """Whether one of our own is at work after all: it says that it waits once it does.
+
+        It may have claimed a job that it has not begun yet, or is about to give back.
+        """
+        return any(seat.at_hand or seat.name in event.workers for seat in self._seats)
 
     def resumed(self, seat: Seat[Any]) -> None:
         """``seat``'s worker pauses no longer: it goes on, or has ended."""

@@ -27,6 +27,8 @@ class Outlook:
     running: int
     next_s: float | None
     """Seconds until a queued job may begin or a lease expires, 0 where one may now; None: never."""
+    workers: tuple[str, ...] = ()
+    """Who is running jobs of it, dead or alive."""
 
     @property
     def over(self) -> bool:
@@ -94,8 +96,9 @@ class JobViews:
             ).one()
             moments = [moment for moment in due if moment is not None]
             moment = now(session)
+            workers = _workers(session, batch_id)
         next_s = max(0.0, (min(moments) - moment).total_seconds()) if moments else None
-        return Outlook(counts.get("queued", 0), counts.get("running", 0), next_s)
+        return Outlook(counts.get("queued", 0), counts.get("running", 0), next_s, workers)
 
     def jobs(
         self,
@@ -163,11 +166,8 @@ class JobViews:
 
     def workers(self, batch_id: str) -> list[str]:
         """Who is running jobs of the batch, dead or alive."""
-        running = select(JobRow.worker).where(
-            JobRow.batch_id == batch_id, JobRow.state == "running"
-        )
         with self._ready().reading() as session:
-            return [name for name in session.scalars(running.distinct()) if name is not None]
+            return list(_workers(session, batch_id))
 
 
 def counted(session: Session, batch_id: str) -> dict[State, int]:
@@ -194,6 +194,12 @@ def _pause(note: Mapping[str, str], moment: datetime) -> Pause | None:
     if datetime.fromisoformat(note["until"]) < moment:
         return None
     return Pause(note["why"], note["hint"], datetime.fromisoformat(note["since"]))
+
+
+def _workers(session: Session, batch_id: str) -> tuple[str, ...]:
+    """``workers`` within a session."""
+    running = select(JobRow.worker).where(JobRow.batch_id == batch_id, JobRow.state == "running")
+    return tuple(name for name in session.scalars(running.distinct()) if name is not None)
 
 
 def _all_counts(

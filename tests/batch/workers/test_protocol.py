@@ -33,7 +33,7 @@ EVENTS = [
     events.JobReleased(JOB),
     events.JobLost(JOB),
     events.JobStalled(JOB, 1, 1860.0, "denoise, 3 of 25"),
-    events.Waiting(NOW, 2, 1),
+    events.Waiting(NOW, 2, 1, ("w",)),
     events.Paused("w", "h", Path("/o")),
     events.Resumed(),
     events.Stopping(True),
