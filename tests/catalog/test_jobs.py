@@ -342,6 +342,19 @@ def test_a_worker_known_to_be_dead_gives_its_jobs_back_at_once(enroll, jobs, cla
     jobs.heartbeat(alive)
 
 
+def test_what_a_worker_had_that_was_ended_by_us_keeps_its_tries(enroll, jobs, claim):
+    batch = enroll([new(0), new(1), new(2)]).batch
+    first, second, alive = claim(batch, "ended"), claim(batch, "ended"), claim(batch, "alive")
+    enroll([new(0), new(2)])
+    assert jobs.release_ended("ended") == 1
+    kept, lost = jobs.job(first.job.id), jobs.job(second.job.id)
+    assert (kept.state, kept.attempt, kept.reason) == ("queued", 0, None)
+    assert (lost.state, lost.reason.code) == ("cancelled", "not-in-manifest")
+    jobs.heartbeat(alive)
+    with pytest.raises(LeaseLost):
+        jobs.heartbeat(first)
+
+
 def test_a_dead_workers_clip_counts_until_somebody_else_has_the_job(
     catalog, enroll, jobs, claim, root
 ):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svd_local.batch.events import Event, JobDone, JobFailed, JobLost, JobPostponed
+from svd_local.batch.events import Event, JobDone, JobFailed, JobLost, JobPostponed, JobReleased
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import place_of
 from svd_local.batch.summary import Tally
@@ -29,6 +29,8 @@ class Dead:
     jobs: Mapping[int, Job]
     why: str
     log: Path
+    tried: bool = True
+    """False where it was ended because the batch was stopped: no fault of its jobs."""
 
 
 class Burial:
@@ -55,7 +57,8 @@ class Burial:
         self._deaths: Counter[int] = Counter()
 
     def add(self, dead: Dead) -> None:
-        self._deaths.update(dead.jobs.keys())
+        if dead.tried:
+            self._deaths.update(dead.jobs.keys())
         self._graves.append(dead)
 
     def bury(self) -> None:
@@ -64,13 +67,16 @@ class Burial:
             dead = self._graves[0]
             adopted = self._adopt_from(dead)
             reasons = {id_: self._reason(dead, id_) for id_ in dead.jobs}
-            tries = self._options.tries
-            self._catalog.jobs.release_dead(dead.name, reasons, tries=tries)
+            if dead.tried:
+                tries = self._options.tries
+                self._catalog.jobs.release_dead(dead.name, reasons, tries=tries)
+            else:
+                self._catalog.jobs.release_ended(dead.name)
             now = [self._catalog.jobs.job(id_) for id_ in dead.jobs]
             self._graves.pop(0)
             for job in now:
                 if job.id not in adopted:
-                    self._tell_what_became_of(job, reasons[job.id], dead.name)
+                    self._tell_what_became_of(job, reasons[job.id], dead)
 
     def _adopt_from(self, dead: Dead) -> set[int]:
         """A clip that was published a moment before its worker's death is as good as any."""
@@ -91,13 +97,15 @@ class Burial:
             f"{WORKER_LOST_HINT} {dead.log} has what it said last.",
         )
 
-    def _tell_what_became_of(self, job: Job, reason: Reason, worker: str) -> None:
-        if job.state == "queued":
+    def _tell_what_became_of(self, job: Job, reason: Reason, dead: Dead) -> None:
+        if job.state == "queued" and not dead.tried:
+            self._tell(JobReleased(job))
+        elif job.state == "queued":
             self._tally.count("postponed")
             self._tell(JobPostponed(job, reason))
         elif job.state == "failed":
             self._tell(JobFailed(job, reason))
-        elif job.state == "done" and job.worker == worker and job.clip_id is not None:
+        elif job.state == "done" and job.worker == dead.name and job.clip_id is not None:
             done = JobDone(job, self._catalog.get(job.clip_id).to_clip())
             self._tally.done(done.clip)  # it died with the news on its lips
             self._tell(done)

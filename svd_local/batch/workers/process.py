@@ -57,6 +57,8 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._silent_since: float | None = None
         self.failed: Failed | None = None
+        self.lingered = False
+        """Whether it had to be ended, since it said nothing more and did not end."""
         with storing(log, "folder"):
             log.parent.mkdir(parents=True, exist_ok=True)
             if log.exists() and log.stat().st_size > _LONGEST_LOG:
@@ -90,6 +92,7 @@ class WorkerProcess:
         if self._silent_since is None:
             return None
         if status is None and time.monotonic() - self._silent_since > _LINGER_S:
+            self.lingered = True
             self.kill()
         return status
 
@@ -130,8 +133,10 @@ class WorkerProcess:
         self._hear(message)
 
 
-def cause_of(status: int, failed: Failed | None) -> str:
+def cause_of(status: int, failed: Failed | None, lingered: bool = False) -> str:
     """Why a worker ended, in words that go on from "its worker died: "."""
+    if lingered:
+        return failed.message if failed else "it fell silent without an end, and was ended"
     if status < 0:
         try:
             name = signal.Signals(-status).name

@@ -42,6 +42,8 @@ class Seat(Generic[W]):
         """When its worker last said anything."""
         self.hung: str | None = None
         """Why its worker was ended from here."""
+        self.cut_off = False
+        """Whether it was ended because the batch was to stop, and it did not."""
         self.paused = False
         self.at_hand: dict[int, Job] = {}
         self.starts = 0
@@ -60,7 +62,7 @@ class Seat(Generic[W]):
             self.tally = Tally()
         self.process, self.due, self.name = process, None, None
         self.told = 0
-        self.heard_at, self.hung = time.monotonic(), None
+        self.heard_at, self.hung, self.cut_off = time.monotonic(), None, False
         self.starts += 1
 
     def begun(self, event: JobBegun) -> None:

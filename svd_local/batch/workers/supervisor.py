@@ -214,7 +214,7 @@ class Supervisor:
             if status is not None and self._heard.empty():
                 self._see_off(seat, seat.process, status, now)
             elif self._kill_at is not None and now > self._kill_at:
-                seat.process.kill()
+                self._cut_off(seat, seat.process)
             elif self._is_frozen(seat, now):
                 self._end(seat, f"it said nothing for {lasted(now - seat.heard_at)}")
         elif seat.due is not None and self._control.stopping:
@@ -235,6 +235,13 @@ class Supervisor:
         if seat.process is not None and seat.hung is None:
             seat.hung = f"ended because {why}"
             seat.process.kill()
+
+    def _cut_off(self, seat: Seat[WorkerProcess], process: WorkerProcess) -> None:
+        """End a worker that does not cancel its clips: they have not had their try."""
+        if seat.hung is None:
+            seat.hung = "it did not answer, and was ended"
+            seat.cut_off = True
+        process.kill()
 
     def _start(self, seat: Seat[WorkerProcess], now: float) -> None:
         order = Order(
@@ -266,7 +273,7 @@ class Supervisor:
     ) -> None:
         """A worker has ended: well, or not."""
         over = self._catalog.jobs.outlook(self._batch.id).over or self._control.stopping
-        why = seat.hung or cause_of(status, process.failed)
+        why = seat.hung or cause_of(status, process.failed, process.lingered)
         process.close(0.0)
         self._voices.resumed(seat)
         if status == 0 and over:
@@ -275,11 +282,15 @@ class Supervisor:
         if status == _INVALID and process.failed is not None:
             said = process.failed
             self._fail(InvalidRequest(said.message, hint=said.hint, field=said.field))
-        name = seat.name
-        self._replace(seat, why, now, over)
+        if seat.cut_off:
+            seat.losses.append(why)
+            self.tell(WorkerLost(seat.number, seat.label, why, None))
+        else:
+            self._replace(seat, why, now, over)
         jobs = seat.cleared()
-        if name is not None:
-            self._burial.add(Dead(name, jobs, why, self._log_of(seat)))
+        if seat.name is not None:
+            log = self._log_of(seat)
+            self._burial.add(Dead(seat.name, jobs, why, log, tried=not seat.cut_off))
 
     def _replace(self, seat: Seat[WorkerProcess], why: str, now: float, over: bool = False) -> None:
         """A worker failed, or could not be started: have another, or set its place aside."""

@@ -242,6 +242,17 @@ class Jobs(BatchNotes):
             theirs = and_(JobRow.worker == worker, JobRow.state == "running")
             return self._requeue(session, theirs, now(session), reasons, tries)
 
+    def release_ended(self, worker: str) -> int:
+        """``release`` all that ``worker`` was running, which was ended because the batch was stopped;
+        answers how many are queued. Their tokens stay, for ``complete_for_dead``.
+        """
+        with self._ready().writing() as session:
+            theirs = and_(JobRow.worker == worker, JobRow.state == "running")
+            gone = and_(theirs, JobRow.error_code == NOT_IN_MANIFEST)
+            _update(session, gone, state="cancelled", finished_at=now(session), lease_until=None)
+            back = {"state": "queued", "attempt": JobRow.attempt - 1, "lease_until": None}
+            return _update(session, theirs, **back)
+
     def cancel(self, batch_id: str, ids: Collection[int] | None = None) -> int:
         """Cancel what is queued or running, all or ``ids``; answers how many.
 

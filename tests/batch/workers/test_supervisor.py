@@ -16,11 +16,14 @@ from svd_local.batch.events import (
     JobDone,
     JobFailed,
     JobPostponed,
+    JobProgress,
+    JobReleased,
     JobStalled,
     WorkerLost,
     WorkerSetAside,
     WorkerStarted,
 )
+from svd_local.batch.workers import supervisor
 from svd_local.errors import InvalidRequest
 
 
@@ -73,6 +76,26 @@ def test_a_worker_that_hangs_or_freezes_is_replaced(night):
     ]
     assert [job.attempt for job in night.jobs()] == [2, 2]
     assert summary.workers[0].losses == (hung, frozen)
+    assert night.left() == []
+
+
+def test_a_worker_that_does_not_even_cancel_is_ended_and_its_jobs_lose_nothing(night, monkeypatch):
+    monkeypatch.setattr(supervisor, "_CANCEL_PATIENCE_S", 0.2)
+
+    def on(event):
+        if isinstance(event, JobProgress) and event.progress.stage == "denoise":
+            night.control.cancel()
+
+    summary = night.run(["freeze", "b"], lanes=1, on=on)
+
+    assert summary.stopped
+    [lost] = night.told(WorkerLost)
+    assert (lost.why, lost.restart_s) == ("it did not answer, and was ended", None)
+    assert [event.job.row for event in night.told(JobReleased)] == [2]
+    assert night.told(JobPostponed, WorkerSetAside) == []
+    assert [(job.state, job.attempt, job.reason) for job in night.jobs()] == [
+        ("queued", 0, None)
+    ] * 2
     assert night.left() == []
 
 
