@@ -1,6 +1,7 @@
 """A worker process whose fake tier dies, or loses its GPU, as a clip's prompt says. Run by path.
 
 ``die``, ``segv``, ``lose``, ``hang`` (in a call that does not come back) and ``freeze`` (as a whole) happen each time the clip is tried, ``die-once`` and the like the first time;
+A GPU ``GPU-frozen`` has the first worker freeze while it starts; ``GPU-gone`` never answers.
 ``die:UUID`` only where that GPU is the visible one, while the others wait as long as the mark ``hold``
 is there.
 """
@@ -58,6 +59,10 @@ def generator(settings: Settings) -> VideoGenerator:
 
 
 def probe() -> str | None:
+    mark = MARKS / "began"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "GPU-frozen" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
     return "no answer" if os.environ.get("CUDA_VISIBLE_DEVICES") == "GPU-gone" else None
 
 

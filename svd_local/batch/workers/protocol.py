@@ -2,7 +2,8 @@
 
 Down to the worker, on its standard input: first an ``Order``, then the words ``stop`` and ``cancel``.
 The end of the input means that the supervisor is gone. Up from the worker: ``Hello``, then every event
-of ``batch.events`` as it happens, and ``Failed`` where it could not go on. Its exit status sums up:
+of ``batch.events`` as it happens, and ``Failed`` where it could not go on; among them, from its first
+moment to its last, ``Alive``. Its exit status sums up:
 
     0   every job of the batch is over, or it was asked to stop
     1   it could not go on; ``Failed`` says why
@@ -38,6 +39,11 @@ DEVICE_LOST = 75
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """The worker's process is not frozen, whatever its clips do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The worker is up. ``name`` is what it takes jobs under."""
 
@@ -61,7 +67,7 @@ class Failed:
         return cls("bug", f"a bug in svd_local: {error!r}", "Please report it.")
 
 
-Message = Event | Hello | Failed
+Message = Event | Alive | Hello | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,9 @@ def from_line(line: str | bytes) -> Message:
     return message
 
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Event), Hello, Failed)}
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (*get_args(Event), Alive, Hello, Failed)
+}
 
 
 @functools.cache

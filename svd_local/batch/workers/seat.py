@@ -39,7 +39,10 @@ class Seat(Generic[W]):
         self.name: str | None = None
         """What its worker takes jobs under."""
         self.heard_at = 0.0
-        """When its worker last said anything."""
+        """When its worker last said anything but that it is alive."""
+        self.beat_at = 0.0
+        """When it last said anything at all."""
+        self.has_beaten = False
         self.hung: str | None = None
         """Why its worker was ended from here."""
         self.cut_off = False
@@ -62,8 +65,17 @@ class Seat(Generic[W]):
             self.tally = Tally()
         self.process, self.due, self.name = process, None, None
         self.told = 0
-        self.heard_at, self.hung, self.cut_off = time.monotonic(), None, False
+        self.heard_at = self.beat_at = time.monotonic()
+        self.has_beaten = self.cut_off = False
+        self.hung = None
         self.starts += 1
+
+    def heard(self, *, news: bool) -> None:
+        """Its worker said something; not ``news``: only that it is alive."""
+        self.beat_at = time.monotonic()
+        self.has_beaten = True
+        if news:
+            self.heard_at = self.beat_at
 
     def begun(self, event: JobBegun) -> None:
         self.at_hand[event.job.id] = event.job

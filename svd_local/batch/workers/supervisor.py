@@ -27,7 +27,7 @@ from svd_local.batch.events import (
 from svd_local.batch.ground import bury
 from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
-from svd_local.batch.stalls import lasted, patience_s, told_of
+from svd_local.batch.stalls import told_of
 from svd_local.batch.summary import BatchSummary, Tally
 from svd_local.batch.workers.burial import Burial, Dead
 from svd_local.batch.workers.gpu_use import GpuUse
@@ -36,6 +36,7 @@ from svd_local.batch.workers.process import WorkerProcess, cause_of, not_started
 from svd_local.batch.workers.protocol import (
     CANCEL,
     STOP,
+    Alive,
     Failed,
     Hello,
     Message,
@@ -43,6 +44,7 @@ from svd_local.batch.workers.protocol import (
     settings_document,
 )
 from svd_local.batch.workers.seat import Seat
+from svd_local.batch.workers.silence import Attention, why_hung
 from svd_local.batch.workers.voices import Voices
 from svd_local.catalog.jobs import Batch, Job
 from svd_local.errors import InvalidRequest, StorageFailed
@@ -58,8 +60,6 @@ _CANCELLING = 2
 _CANCEL_PATIENCE_S = 30.0
 """What workers may take to cancel their clips before they are killed."""
 _CLOSE_PATIENCE_S = 15.0
-_START_S = 900.0
-"""What a worker may take to be up: its libraries from a cold disk, and its GPU's first answer."""
 _CATALOG_PATIENCE_S = 600.0
 
 
@@ -105,6 +105,7 @@ class Supervisor:
         self._failure: BaseException | None = None
         self._told_to_stop = 0
         self._kill_at: float | None = None
+        self._attention = Attention()
         self._look_for_dead_at = 0.0
         self._catalog_gone_since: float | None = None
 
@@ -133,8 +134,9 @@ class Supervisor:
             try:
                 self._hear()
                 self._pass_on_the_wish_to_stop()
+                now = self._attention.paid(*self._seats)
                 for seat in self._seats:
-                    self._look_after(seat)
+                    self._look_after(seat, now)
                 self._burial.bury()
                 if time.monotonic() >= self._look_for_dead_at:
                     self.bury_strangers()
@@ -189,12 +191,12 @@ class Supervisor:
             return
 
     def _heed(self, seat: Seat[WorkerProcess], message: Message | None) -> None:
-        seat.heard_at = time.monotonic()
+        seat.heard(news=not isinstance(message, Alive))
         if isinstance(message, Hello):
             seat.name = message.name
             self._names.add(message.name)
-        elif isinstance(message, Failed) or message is None:
-            pass  # its process keeps the one, and its end shows the other
+        elif isinstance(message, (Alive, Failed)) or message is None:
+            pass  # its process keeps what failed, and its end shows the last
         else:
             if isinstance(message, JobDone):
                 self._tally.done(message.clip, adopted=message.adopted)
@@ -206,29 +208,20 @@ class Supervisor:
 
     # Starting and ending them
 
-    def _look_after(self, seat: Seat[WorkerProcess]) -> None:
-        """Start the worker that is due; see to one that has ended."""
-        now = time.monotonic()
+    def _look_after(self, seat: Seat[WorkerProcess], now: float) -> None:
+        """Start the worker that is due; see to one that has ended, or is to be."""
         if seat.process is not None:
             status = seat.process.ended()
             if status is not None and self._heard.empty():
                 self._see_off(seat, seat.process, status, now)
             elif self._kill_at is not None and now > self._kill_at:
                 self._cut_off(seat, seat.process)
-            elif self._is_frozen(seat, now):
-                self._end(seat, f"it said nothing for {lasted(now - seat.heard_at)}")
+            elif (why := why_hung(seat, self._options, now)) is not None:
+                self._end(seat, why)
         elif seat.due is not None and self._control.stopping:
             seat.due = None
         elif seat.due is not None and now >= seat.due:
             self._start(seat, now)
-
-    def _is_frozen(self, seat: Seat[WorkerProcess], now: float) -> bool:
-        """Whether its worker is silent as a whole, so that it cannot even tell which clip hangs."""
-        if seat.name is not None and not seat.at_hand:
-            return False  # it waits for work
-        patience = [patience_s(job, self._options) for job in seat.at_hand.values()]
-        # The worker itself looks at its clips four times in a lease's time, and goes first.
-        return now - seat.heard_at > max(patience, default=_START_S) + self._options.lease_s
 
     def _end(self, seat: Seat[WorkerProcess], why: str) -> None:
         """End a worker that hangs; it is then seen off, and replaced, as any that dies."""

@@ -13,8 +13,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from io import RawIOBase
 from types import FrameType
 
@@ -28,12 +28,14 @@ from svd_local.batch.workers.protocol import (
     CANCEL,
     DEVICE_LOST,
     STOP,
+    Alive,
     Failed,
     Hello,
     Message,
     Order,
     to_line,
 )
+from svd_local.batch.workers.silence import BEATS_A_LEASE
 from svd_local.errors import DeviceLost, SvdLocalError
 from svd_local.generator import VideoGenerator
 from svd_local.settings import Settings
@@ -62,7 +64,7 @@ def main(
         orders = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - open to the end
         order = Order.from_line(orders.readline().decode())
         _listen(orders, control)
-        with _heeding_signals(control):
+        with _beating(voice, order.options.lease_s / BEATS_A_LEASE), _heeding_signals(control):
             work(order, voice.say, control, make_generator, probe or _no_answer)
     except DeviceLost as error:
         voice.say(Failed.of(error))
@@ -147,6 +149,24 @@ class Voice:
         with self._lock, suppress(OSError):
             while line:
                 line = line[os.write(self._pipe, line) :]
+
+
+@contextmanager
+def _beating(voice: Voice, every_s: float) -> Iterator[None]:
+    """Say ``Alive`` within the block, from a thread that waits for nothing else."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while True:
+            voice.say(Alive())
+            if over.wait(every_s):
+                return
+
+    threading.Thread(target=beat, name="worker-beat", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _listen(orders: RawIOBase, control: Control) -> None:

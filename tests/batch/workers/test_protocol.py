@@ -11,6 +11,7 @@ from servers.values import CLIP, JOB, NOW
 from svd_local.batch import events
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.workers.protocol import (
+    Alive,
     Failed,
     Hello,
     Order,
@@ -44,7 +45,7 @@ EVENTS = [
 
 
 @pytest.mark.parametrize(
-    "message", [*EVENTS, Hello("w"), Failed("c", "m")], ids=lambda m: type(m).__name__
+    "message", [*EVENTS, Alive(), Hello("w"), Failed("c", "m")], ids=lambda m: type(m).__name__
 )
 def test_a_message_arrives_as_it_was_said(message):
     line = to_line(message)

@@ -58,13 +58,13 @@ def test_workers_that_die_are_replaced_and_every_job_is_done_once(night):
 
 
 def test_a_worker_that_hangs_or_freezes_is_replaced(night):
-    summary = night.run(["hang-once", "freeze-once"], lanes=1, lease_s=1, silence_s=1.5)
+    summary = night.run(["hang-once", "freeze-once"], lanes=1, lease_s=2, silence_s=1.5)
 
     assert (summary.exit_status, summary.batch.counts) == (0, {"done": 2})
     hung, frozen = (event.why for event in night.told(WorkerLost))
     said = r"ended because row 2 showed no sign of life for \d+ s \(denoise, 0 of 1\)"
     assert re.fullmatch(said, hung)
-    assert re.fullmatch(r"ended because it said nothing for \d+ s", frozen)
+    assert re.fullmatch(r"ended because it gave no sign of life for [34] s", frozen)
     assert [event.job.row for event in night.told(JobStalled)] == [2]
     postponed = night.told(JobPostponed)
     assert [(event.job.row, event.reason.code) for event in postponed] == [
@@ -77,6 +77,15 @@ def test_a_worker_that_hangs_or_freezes_is_replaced(night):
     assert [job.attempt for job in night.jobs()] == [2, 2]
     assert summary.workers[0].losses == (hung, frozen)
     assert night.left() == []
+
+
+def test_a_worker_that_freezes_while_it_starts_is_replaced(night):
+    summary = night.run(["a"], places=[gpu("GPU-frozen")], lease_s=1)
+
+    assert (summary.exit_status, summary.batch.counts) == (0, {"done": 1})
+    [lost] = night.told(WorkerLost)
+    assert re.fullmatch(r"ended because it gave no sign of life for [12] s", lost.why)
+    assert [job.attempt for job in night.jobs()] == [1]
 
 
 def test_a_worker_that_does_not_even_cancel_is_ended_and_its_jobs_lose_nothing(night, monkeypatch):
