@@ -48,8 +48,8 @@ class Attempt:
 class Progress:
     """A sign of life.
 
-    ``stage`` is one of ``download``, ``load``, ``keyframe``, ``encode-image``, ``denoise``,
-    ``decode``, ``render``, ``encode-video``, ``publish``; ``done`` of ``total`` steps or frames of
+    ``stage`` is one of ``wait`` (for other clips, that are before it), ``download``, ``load``,
+    ``keyframe``, ``encode-image``, ``denoise``, ``decode``, ``render``, ``encode-video``, ``publish``; ``done`` of ``total`` steps or frames of
     it (megabytes of a download) are over (0 of 0 where the stage has no parts); ``elapsed_s`` counts
     from the clip's beginning. Frames are encoded while they are made, and ``encode-video`` is told of
     once the last one is.

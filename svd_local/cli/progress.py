@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from svd_local.result import Progress, ProgressCallback
 
 _STAGES = {
+    "wait": "waiting for its turn",
     "download": "downloading, MB",
     "load": "loading the model",
     "keyframe": "making the keyframe",

@@ -107,7 +107,7 @@ def encoded(work: Work, frames: Frames, room: Room) -> Iterator[Finishing]:
             if frames.output_size is not None:
                 work = work.of_size(frames.output_size)
             with work.monitor.spent.waiting():
-                held.enter_context(room.taken(work.monitor.check))
+                held.enter_context(room.taken(work.monitor.check, work.monitor.waits))
             encoding = held.enter_context(Encoding(work))
             while True:
                 try:

@@ -216,8 +216,13 @@ class VideoGenerator:
                 plan = plan.seeded(draw_seed())
             elif request.seed is not None and not request.no_cache:
                 fingerprint = request.fingerprint(sources.provenance(plan))
+
                 # The same clip, asked for twice at once, is made once and then found.
-                same = self._underway.alone(fingerprint, monitor.check, place.leave)
+                def step_aside() -> None:
+                    place.leave()
+                    monitor.waits("the same clip is in the making")
+
+                same = self._underway.alone(fingerprint, monitor.check, step_aside)
                 with monitor.spent.waiting():
                     alone.enter_context(same)
                 catalog = self._open_catalog()
@@ -235,18 +240,19 @@ class VideoGenerator:
         """Keyframes, then frames in the clip's turn, then the rest beside the next clip's."""
         from svd_local.generator.finish import encoded
 
-        plan, check = begin.plan, begin.monitor.check
+        plan, monitor = begin.plan, begin.monitor
+        wait = (monitor.check, monitor.waits)
         self._breakers.check(tier)
         with ExitStack() as beyond, ExitStack() as turn:
             if begin.paints:
-                _await(place.turn(check), _HERE, begin.monitor.spent, turn)
+                _await(place.turn(*wait), _HERE, monitor.spent, turn)
             work = begin.prepared()
             if plan.leaves_machine:
                 turn.close()
                 place.leave()
-                _await(self._elsewhere[tier.id].take(check), tier.id, begin.monitor.spent, turn)
+                _await(self._elsewhere[tier.id].take(*wait), tier.id, monitor.spent, turn)
             elif not begin.paints:
-                _await(place.turn(check), _HERE, begin.monitor.spent, turn)
+                _await(place.turn(*wait), _HERE, monitor.spent, turn)
             self._breakers.check(tier)  # again: others may have found it dead meanwhile
             with self._breakers.watching(tier):
                 frames = tier.generate(Job(work.request, plan, work.keyframes, work.monitor))

@@ -18,6 +18,10 @@ Check = Callable[[], None]
 """Called while somebody waits; may raise."""
 
 
+def _silent() -> None:
+    """For whoever has nothing to do before it waits."""
+
+
 class Turns:
     """A first-come, first-served lock whose waiting can be cancelled.
 
@@ -40,9 +44,9 @@ class Turns:
             place.leave()
 
     @contextmanager
-    def take(self, check: Check) -> Iterator[None]:
-        """Join the line, wait for the turn and hold it; ``check`` is called while waiting."""
-        with self.place() as place, place.turn(check):
+    def take(self, check: Check, before_waiting: Check = _silent) -> Iterator[None]:
+        """Join the line, wait for the turn and hold it, as ``Place.turn`` does."""
+        with self.place() as place, place.turn(check, before_waiting):
             yield
 
 
@@ -66,19 +70,25 @@ class Place:
                 self._turns._moved.notify_all()
 
     @contextmanager
-    def turn(self, check: Check) -> Iterator[None]:
+    def turn(self, check: Check, before_waiting: Check = _silent) -> Iterator[None]:
         """Wait for the turn and hold it; whoever has left the line joins it anew.
 
+        ``check`` is called while waiting, and ``before_waiting`` once, where the turn is not there at once.
         Used in peace, the turn is over with the block, and so is the place. After an exception the
         place is kept, for another try that follows at once.
         """
         self.join()
+        waits = False
         while True:
             check()
             with self._turns._moved:
                 if self._turns._line[0] is self:
                     break
-                self._turns._moved.wait(_LOOK_UP_S)
+                if waits:
+                    self._turns._moved.wait(_LOOK_UP_S)
+            if not waits:
+                waits = True
+                before_waiting()
         yield
         self.leave()
 
@@ -90,10 +100,12 @@ class Room:
         self._free = threading.BoundedSemaphore(most)
 
     @contextmanager
-    def taken(self, check: Check) -> Iterator[None]:
-        """Wait for room and hold it; ``check`` is called while waiting."""
-        while not self._free.acquire(timeout=_LOOK_UP_S):
-            check()
+    def taken(self, check: Check, before_waiting: Check = _silent) -> Iterator[None]:
+        """Wait for room and hold it; ``before_waiting`` and ``check`` are called as by ``Place.turn``."""
+        if not self._free.acquire(blocking=False):
+            before_waiting()
+            while not self._free.acquire(timeout=_LOOK_UP_S):
+                check()
         try:
             yield
         finally:

@@ -115,6 +115,10 @@ class Monitor:
         except Exception as error:
             raise Cancelled(f"the progress callback raised {error!r}") from error
 
+    def waits(self, note: str = "") -> None:
+        """Say that the clip waits for others now. Raises as ``report``."""
+        self.report("wait", note=note)
+
     def downloading(self, done: int, total: int, file: str) -> None:
         """Say how many bytes of a download are here, in whole megabytes. Raises as ``report``."""
         self.report("download", done // 10**6, total // 10**6, note=file)

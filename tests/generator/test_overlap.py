@@ -23,7 +23,7 @@ from svd_local.media import encode
 from svd_local.media.ffmpeg import OTHER_HINT
 from svd_local.media.probe import probe
 from svd_local.request import ClipRequest
-from svd_local.result import Clip, Memory, Timings
+from svd_local.result import Clip, Memory, Progress, Timings
 from svd_local.settings import Settings
 from svd_local.testing import FakeTier
 from svd_local.tiers.base import BeginAgain, Ending, Frames, Job, Monitor, Plan
@@ -443,6 +443,25 @@ def test_progress_stays_in_the_callers_thread_and_in_order(generator: VideoGener
     stages = [stage for _, stage in told]
     assert stages.index("publish") == len(stages) - 1
     assert "denoise" not in stages[stages.index("encode-video") :]
+
+
+def test_a_clip_that_waits_for_its_turn_says_so(generator: VideoGenerator, tier: Watched) -> None:
+    tier.may_go_on[1].clear()
+    first = Caller(generator, 1)
+    assert tier.began[1].wait(PATIENCE_S)
+    waits, stages = threading.Event(), []
+
+    def told(progress: Progress) -> None:
+        stages.append(progress.stage)
+        if progress.stage == "wait":
+            waits.set()
+
+    second = Caller(generator, 2, progress=told)
+    assert waits.wait(PATIENCE_S)
+    tier.may_go_on[1].set()
+    first.ended()
+    second.ended()
+    assert stages[:3] == ["keyframe", "wait", "denoise"]
 
 
 def test_timings_are_of_work_and_not_of_waiting(
