@@ -55,7 +55,9 @@ def bury(catalog: Catalog, presence: Presence, but: Collection[str] = ()) -> Non
 
 
 def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:
-    """``enrolment`` as it is once the jobs of the dead were adopted or taken from them."""
+    """``enrolment`` as it is once the jobs of the dead were adopted or taken from them, and which rows
+    have several jobs.
+    """
     then, now = enrolment.batch, catalog.jobs.batch(enrolment.batch.id)
     dropped = now.counts.get("cancelled", 0) - then.counts.get("cancelled", 0)
     return dataclasses.replace(
@@ -63,6 +65,7 @@ def settled(catalog: Catalog, enrolment: Enrolment) -> Enrolment:
         batch=now,
         cancelled=enrolment.cancelled + dropped,
         leaving=max(0, enrolment.leaving - dropped),
+        several=catalog.jobs.several(now.id),
     )
 
 

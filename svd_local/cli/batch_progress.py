@@ -33,10 +33,10 @@ from svd_local.cli._shared import printable, say
 from svd_local.cli.progress import stage_text
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     from svd_local.catalog.jobs import Enrolment, Job
+    from svd_local.cli.batch_bars import BatchBars
 
 _TEXT = 48
 """Characters of a clip's words that are shown."""
@@ -49,28 +49,15 @@ def batch_display() -> Iterator[EventCallback]:
         yield _Told(say).hear
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-    from rich.progress import Progress as Bars
+
+    from svd_local.cli.batch_bars import BatchBars
 
     console = Console(stderr=True)
-    bars = Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
 
     def above(line: str) -> None:
         console.print(line, markup=False, highlight=False)
 
-    with bars:
+    with BatchBars(console) as bars:
         yield _Drawn(bars, above).hear
 
 
@@ -85,6 +72,8 @@ class _Told:
         self._line = line
         self._began = time.monotonic()
         self.total = self.over = self.failed = self.made = 0
+        self.several: frozenset[int] = frozenset()
+        """Rows of more than one clip: what is told of those has their seeds."""
 
     def hear(self, event: Event) -> None:
         line = self._counted(event)
@@ -104,20 +93,21 @@ class _Told:
             self.made += not (event.adopted or event.clip.cached)
             how = "adopted" if event.adopted else "was there already" if event.clip.cached else ""
             how = how or f"{event.clip.worked_s:.1f} s"
-            return f"{self._place()} {_of(event.job)}: {event.clip.path.name} ({how})"
+            return f"{self._place()} {self._of(event.job)}: {event.clip.path.name} ({how})"
         if isinstance(event, JobFailed):
             self.over += 1
             self.failed += 1
             reason = event.reason
             why = f"{reason.message}. {reason.hint}" if reason.hint else reason.message
-            return f"{self._place()} {_of(event.job)} failed: {why}"
-        return _passing(event)
+            return f"{self._place()} {self._of(event.job)} failed: {why}"
+        return _passing(event, self.several)
 
     def _beginning(self, event: Begun) -> str:
         batch, counts = event.enrolment.batch, event.enrolment.batch.counts
         done, failed = counts.get("done", 0), counts.get("failed", 0)
         self.total = batch.total - counts.get("cancelled", 0)
         self.over = done + failed
+        self.several = event.enrolment.several
         before = f", {done} of them done before" if done else ""
         before += f", {failed} given up before" if failed else ""
         told = f"batch {batch.name}: {self.total} {'clip' if self.total == 1 else 'clips'}{before}"
@@ -126,6 +116,9 @@ class _Told:
         if differ:
             told += f"; options differ from those the batch began with: {', '.join(differ)}"
         return told
+
+    def _of(self, job: Job) -> str:
+        return _of(job, self.several)
 
     def _place(self) -> str:
         return f"[{self.over}/{self.total}]" if self.total else "before:"
@@ -140,13 +133,14 @@ class _Told:
 class _Drawn(_Told):
     """Bars: one for the batch, one for each clip in the making; what stays is printed above them."""
 
-    def __init__(self, bars: Bars, line: Callable[[str], None]) -> None:
+    def __init__(self, bars: BatchBars, line: Callable[[str], None]) -> None:
         super().__init__(line)
         self._bars = bars
         self._whole = bars.add_task("clips", total=None)
         self._lanes: dict[int, TaskID] = {}
         self._at: dict[int, TaskID] = {}
         """Jobs in the making, and their bars."""
+        self._stopping = False
 
     def hear(self, event: Event) -> None:
         super().hear(event)
@@ -155,23 +149,27 @@ class _Drawn(_Told):
                 self._lanes[event.lane] = self._bars.add_task("", total=None)
             lane = self._lanes[event.lane]
             self._at[event.job.id] = lane
-            self._bars.reset(lane, description=printable(_of(event.job)), total=None, visible=True)
+            self._bars.begin(lane, printable(self._of(event.job)))
         elif isinstance(event, JobProgress) and event.lane in self._lanes:
             now = event.progress
-            self._bars.update(
-                self._lanes[event.lane],
-                description=printable(f"{_of(event.job)}: {stage_text(now)}"),
-                completed=now.done,
-                total=now.total or None,
-            )
+            text = printable(f"{self._of(event.job)}: {stage_text(now)}")
+            self._bars.show(self._lanes[event.lane], text, now.done, now.total)
         else:
             self._ended(event)
-            each, failed = self.seconds_each, self.failed
-            text = "clips" if each is None else f"clips, {each:.1f} s each, {self._left(each)} left"
-            text += f", {failed} failed" if failed else ""
-            self._bars.update(
-                self._whole, description=text, completed=self.over, total=self.total or None
-            )
+            self._stopping = self._stopping or isinstance(event, Stopping)
+            self._bars.show(self._whole, self._clips(), self.over, self.total)
+
+    def _clips(self) -> str:
+        """How it goes, and how long it takes: the rest is not made by a batch that stops."""
+        each = self.seconds_each
+        parts = ["clips"] if each is None else ["clips", f"{each:.1f} s each"]
+        if self._stopping:
+            parts.append("stopping")
+        elif each is not None:
+            parts.append(f"{self._left(each)} left")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        return ", ".join(parts)
 
     def _ended(self, event: Event) -> None:
         """A lane whose clip is over shows nothing until it has another."""
@@ -196,19 +194,19 @@ def _changes(enrolment: Enrolment) -> str:
     return f"; the manifest or the options have changed: {', '.join(parts)}"
 
 
-def _passing(event: Event) -> str | None:
+def _passing(event: Event, several: frozenset[int] = frozenset()) -> str | None:
     """What changes no count."""
     if isinstance(event, JobPostponed):
         when = event.job.not_before.astimezone().strftime("%H:%M:%S")
-        return f"{_of(event.job)}: {event.reason.message}; tried again from {when}"
+        return f"{_of(event.job, several)}: {event.reason.message}; tried again from {when}"
     if isinstance(event, JobReleased):
-        return f"{_of(event.job)}: stopped, and waits for the next run"
+        return f"{_of(event.job, several)}: stopped, and waits for the next run"
     if isinstance(event, JobLost):
-        return f"{_of(event.job)}: another worker has it, or it was cancelled"
+        return f"{_of(event.job, several)}: another worker has it, or it was cancelled"
     if isinstance(event, JobStalled):
         doing = f" ({event.doing})" if event.doing else ""
         return (
-            f"{_of(event.job)}: no sign of life for {lasted(event.silent_s)}{doing}; a worker process is "
+            f"{_of(event.job, several)}: no sign of life for {lasted(event.silent_s)}{doing}; a worker process is "
             "replaced, and without one only the end of this command helps (Ctrl-C twice)"
         )
     if isinstance(event, Waiting):
@@ -234,7 +232,9 @@ def _worker(event: WorkerLost | WorkerSetAside) -> str:
     return f"worker {event.worker}" + ("" if event.gpu is None else f" on {event.gpu}")
 
 
-def _of(job: Job) -> str:
+def _of(job: Job, several: frozenset[int]) -> str:
     words = job.fields.get("title") or job.fields.get("prompt") or job.fields.get("image") or ""
     words = str(words)
-    return f"row {job.row} {words if len(words) <= _TEXT else words[: _TEXT - 1] + '…'}".rstrip()
+    words = words if len(words) <= _TEXT else words[: _TEXT - 1] + "…"
+    seed = f", seed {job.fields.get('seed')}" if job.row in several else ""
+    return f"row {job.row} {words}".rstrip() + seed

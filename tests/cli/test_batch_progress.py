@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from svd_local.batch import events
 from svd_local.catalog.jobs import Batch, Enrolment, Job, Reason
+from svd_local.cli.batch_bars import ROOM, BatchBars
 from svd_local.cli.batch_progress import _Drawn, _Told
 from svd_local.result import Clip, Files, Timings
 from svd_local.result import Progress as Sign
@@ -26,7 +30,7 @@ def job(number: int) -> Job:
     )
 
 
-def begun(total: int, **values: int) -> events.Begun:
+def begun(total: int, **values: Any) -> events.Begun:
     counts = {"added": total, "known": 0, "cancelled": 0, **values}
     return events.Begun(
         Enrolment(Batch("b", "night", NOW, None, "/out", {"queued": total}), **counts), 0
@@ -44,17 +48,28 @@ def done(number: int, elapsed_s: float = 8.0, waited_s: float = 0.0) -> events.J
     )
 
 
+class Screen:
+    """A display, and what it shows."""
+
+    def __init__(self, width: int = 100) -> None:
+        self.console = Console(file=io.StringIO(), force_terminal=True, width=width)
+        self.bars = BatchBars(self.console, auto_refresh=False)
+        self.told: list[str] = []
+        self.display = _Drawn(self.bars, self.told.append)
+
+    def hear(self, *heard: events.Event) -> None:
+        for event in heard:
+            self.display.hear(event)
+
+    def lines(self) -> list[str]:
+        with self.console.capture() as screen:
+            self.console.print(self.bars.get_renderable())
+        return Text.from_ansi(screen.get()).plain.splitlines()
+
+
 def test_the_screen_has_a_bar_for_each_lane_and_no_more() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    bars = Progress(*columns, console=console, auto_refresh=False)
-    drawn = _Drawn(bars, lambda line: None)
-
-    def shown() -> list[str]:
-        with console.capture() as screen:
-            console.print(bars.get_renderable())
-        return screen.get().splitlines()
-
+    drawn = Screen()
+    shown = drawn.lines
     drawn.hear(begun(24))
     for number in range(24):
         drawn.hear(events.JobBegun(job(number), number % 2))
@@ -67,6 +82,68 @@ def test_the_screen_has_a_bar_for_each_lane_and_no_more() -> None:
     assert not any("clip 22" in line for line in shown())  # its lane has nothing to do
     drawn.hear(events.JobPostponed(job(23), Reason("x", "y")))
     assert len(shown()) == 1
+
+
+def test_a_clip_that_waits_for_its_turn_is_shown_so() -> None:
+    screen = Screen()
+    screen.hear(begun(1), events.JobBegun(job(0), 0))
+    screen.hear(events.JobProgress(job(0), 0, Sign("keyframe", tier="fake")))
+    assert "fake making the keyframe" in screen.lines()[1]
+    screen.hear(events.JobProgress(job(0), 0, Sign("wait", tier="fake")))
+    assert "fake waiting for its turn" in screen.lines()[1]
+
+
+def test_a_stage_of_unknown_length_has_not_the_total_of_the_one_before() -> None:
+    screen = Screen()
+    screen.hear(begun(2), events.JobBegun(job(0), 0))
+    screen.hear(events.JobProgress(job(0), 0, Sign("encode-video", 3, 14)))
+    assert "3/14" in screen.lines()[1]
+    screen.hear(events.JobProgress(job(0), 0, Sign("publish")))
+    assert "0/?" in screen.lines()[1]
+    screen.hear(events.JobProgress(job(0), 0, Sign("encode-video", 14, 14)))
+    screen.hear(done(0), events.JobBegun(job(1), 0))
+    assert "0/?" in screen.lines()[1]
+    screen.hear(events.JobProgress(job(1), 0, Sign("keyframe")))
+    assert "0/?" in screen.lines()[1]
+
+
+def test_clips_of_one_row_are_told_apart_by_their_seeds() -> None:
+    def of(number: int, row: int) -> Job:
+        known = job(number)
+        return replace(known, row=row, fields={**known.fields, "seed": 40 + number})
+
+    screen = Screen()
+    screen.hear(begun(3, several=frozenset({5})))
+    screen.hear(events.JobBegun(of(1, 5), 0), events.JobBegun(of(2, 5), 1))
+    screen.hear(events.JobBegun(of(3, 6), 2))
+    rows = [line.split("  ")[0].rstrip(" ━╸╺") for line in screen.lines()[1:]]
+    assert [row.split(" ", 2)[:2] for row in rows] == [["row", "5"], ["row", "5"], ["row", "6"]]
+    assert ["seed 41" in rows[0], "seed 42" in rows[1], "seed" in rows[2]] == [True, True, False]
+    screen.hear(events.JobProgress(of(1, 5), 0, Sign("denoise", 1, 2)))
+    assert "seed 41: " in screen.lines()[1]
+    screen.hear(events.JobReleased(of(1, 5)))
+    assert screen.told[-1].startswith("row 5 clip 1, seed 41: stopped")
+
+
+def test_a_batch_that_stops_does_not_promise_the_rest() -> None:
+    screen = Screen()
+    screen.hear(begun(9), done(0))
+    assert " left" in screen.lines()[0]
+    screen.hear(events.Stopping(False))
+    assert " left" not in screen.lines()[0]
+    assert "s each, stopping" in screen.lines()[0]
+    screen.hear(done(1))
+    assert "stopping" in screen.lines()[0]
+
+
+def test_no_line_is_so_full_that_an_echo_would_begin_another() -> None:
+    screen = Screen(width=70)
+    long = replace(job(0), fields={"title": "a very long lesson " * 9})
+    screen.hear(begun(9), done(1), events.JobBegun(long, 0))
+    screen.hear(events.JobProgress(long, 0, Sign("encode-image", note="and a note")))
+    lines = screen.lines()
+    assert len(lines) == 2
+    assert max(map(cell_len, lines)) == 70 - ROOM
 
 
 def test_a_clips_line_tells_its_own_seconds() -> None:

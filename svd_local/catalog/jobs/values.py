@@ -53,6 +53,8 @@ class Enrolment:
     """Running ones that are no longer in it: made where their workers finish them, else cancelled."""
     options: Mapping[str, Any] | None = None
     """What this command was given; the batch has what its first one was."""
+    several: frozenset[int] = frozenset()
+    """Rows that stand for more than one job, which differ in their seeds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,17 @@ class JobViews:
             folders = select(JobRow.folder).where(JobRow.batch_id == batch_id).distinct()
             return list(session.scalars(folders))
 
+    def several(self, batch_id: str) -> frozenset[int]:
+        """The rows of which the batch is to make more than one clip."""
+        query = (
+            select(JobRow.row)
+            .where(JobRow.batch_id == batch_id, JobRow.state != "cancelled")
+            .group_by(JobRow.row)
+            .having(func.count() > 1)
+        )
+        with self._ready().reading() as session:
+            return frozenset(session.scalars(query))
+
     def workers(self, batch_id: str) -> list[str]:
         """Who is running jobs of the batch, dead or alive."""
         with self._ready().reading() as session:
