@@ -18,6 +18,8 @@ from rich.progress import (
 ROOM = 6
 """Columns left free at the right: a terminal writes ``^C`` behind the last line, for each. In a full line
 that would begin another one, and the lines above stayed where they are."""
+_BESIDE = 56
+"""Columns for a clip's row and stage, a short bar, steps and time."""
 
 
 class BatchBars(Progress):
@@ -39,6 +41,13 @@ class BatchBars(Progress):
         """The lines, each at most as wide as leaves room."""
         width = max(1, self._screen.width - ROOM)
         return [Constrain(line, width) for line in super().get_renderables()]
+
+    @property
+    def words(self) -> int:
+        """Columns that are left for a clip's own words beside how far it is; fewer than 0 on a narrow
+        terminal.
+        """
+        return self._screen.width - ROOM - _BESIDE
 
     def begin(self, task: TaskID, description: str) -> None:
         """Show ``task``, its clock at zero; nothing else is known of it yet."""

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from svd_local.cli.batch_bars import BatchBars
 
 _TEXT = 48
-"""Characters of a clip's words that are shown."""
+"""Characters of a clip's words, its seed among them, that are shown at most."""
+_FEWEST = 8
+"""Of its words alone, at least."""
 
 
 @contextmanager
@@ -149,15 +151,18 @@ class _Drawn(_Told):
                 self._lanes[event.lane] = self._bars.add_task("", total=None)
             lane = self._lanes[event.lane]
             self._at[event.job.id] = lane
-            self._bars.begin(lane, printable(self._of(event.job)))
+            self._bars.begin(lane, printable(self._named(event.job)))
         elif isinstance(event, JobProgress) and event.lane in self._lanes:
             now = event.progress
-            text = printable(f"{self._of(event.job)}: {stage_text(now)}")
+            text = printable(f"{self._named(event.job)}: {stage_text(now)}")
             self._bars.show(self._lanes[event.lane], text, now.done, now.total)
         else:
             self._ended(event)
             self._stopping = self._stopping or isinstance(event, Stopping)
             self._bars.show(self._whole, self._clips(), self.over, self.total)
+
+    def _named(self, job: Job) -> str:
+        return _of(job, self.several, min(self._bars.words, _TEXT))
 
     def _clips(self) -> str:
         """How it goes, and how long it takes: the rest is not made by a batch that stops."""
@@ -232,9 +237,10 @@ def _worker(event: WorkerLost | WorkerSetAside) -> str:
     return f"worker {event.worker}" + ("" if event.gpu is None else f" on {event.gpu}")
 
 
-def _of(job: Job, several: frozenset[int]) -> str:
+def _of(job: Job, several: frozenset[int], most: int = _TEXT) -> str:
     words = job.fields.get("title") or job.fields.get("prompt") or job.fields.get("image") or ""
     words = str(words)
-    words = words if len(words) <= _TEXT else words[: _TEXT - 1] + "…"
     seed = f", seed {job.fields.get('seed')}" if job.row in several else ""
+    most = max(most - len(seed), _FEWEST)
+    words = words if len(words) <= most else words[: most - 1] + "…"
     return f"row {job.row} {words}".rstrip() + seed

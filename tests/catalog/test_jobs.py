@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import Counter
@@ -353,6 +354,14 @@ def test_what_a_worker_had_that_was_ended_by_us_keeps_its_tries(enroll, jobs, cl
     jobs.heartbeat(alive)
     with pytest.raises(LeaseLost):
         jobs.heartbeat(first)
+
+
+def test_rows_of_several_clips_are_known(enroll, jobs):
+    rows = [dataclasses.replace(new(n), row=row) for n, row in enumerate((2, 3, 3, 4, 4))]
+    batch = enroll(rows).batch
+    assert jobs.several(batch.id) == {3, 4}
+    enroll(rows[:-1])
+    assert jobs.several(batch.id) == {3}
 
 
 def test_a_dead_workers_clip_counts_until_somebody_else_has_the_job(

@@ -140,10 +140,21 @@ def test_no_line_is_so_full_that_an_echo_would_begin_another() -> None:
     screen = Screen(width=70)
     long = replace(job(0), fields={"title": "a very long lesson " * 9})
     screen.hear(begun(9), done(1), events.JobBegun(long, 0))
-    screen.hear(events.JobProgress(long, 0, Sign("encode-image", note="and a note")))
+    screen.hear(events.JobProgress(long, 0, Sign("encode-image", note="and a note " * 9)))
     lines = screen.lines()
     assert len(lines) == 2
     assert max(map(cell_len, lines)) == 70 - ROOM
+
+
+def test_a_long_title_leaves_room_for_how_far_the_clip_is() -> None:
+    screen = Screen(width=80)
+    long = replace(job(0), fields={"title": "a very long lesson " * 9, "seed": 2**32})
+    screen.hear(begun(9, several=frozenset({2})), done(1), events.JobBegun(long, 0))
+    screen.hear(events.JobProgress(long, 0, Sign("denoise", 3, 25, tier="local")))
+    line = screen.lines()[1]
+    assert line.startswith("row 2 a very …, seed 4294967296: ")
+    assert "local denoising, step" in line
+    assert " 3/25" in line
 
 
 def test_a_clips_line_tells_its_own_seconds() -> None:
