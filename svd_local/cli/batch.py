@@ -119,7 +119,7 @@ def run(
             "--hung-after",
             help="Seconds without a sign of life after which a clip is taken to hang; 1800 where not "
             "given, 21600 for a clip with --device cpu. A worker process that is frozen as a whole is "
-            "replaced after 90, also while it starts.",
+            "replaced after 90, and one that does not begin after 180.",
             metavar="S",
             show_default=False,
         ),
