@@ -154,13 +154,12 @@ class Lanes:
                         self._give_back(lease)  # it was asked while we waited for the catalog
                         return
                     alone = lease is not None and not self._suits(lease.job, alone)
-                    if lease is not None and not alone:
+                    if lease is not None and alone:
+                        self._give_back(lease)  # while we are there: whoever is alone finds it
+                    elif lease is not None:
                         self._work(lease, number)
-                if lease is None:
-                    if not self._wait():
-                        return
-                elif alone:
-                    self._give_back(lease)
+                if lease is None and not self._wait():
+                    return
         except DeviceLost as error:
             self.failure = self.failure or error
             self.control.cancel()  # the other lanes' jobs are given back: no fault of theirs
