@@ -65,7 +65,9 @@ def climb(
                 raise
             continue
         except KeyboardInterrupt as stop:
-            cancelled = _attempt(tier.id, Cancelled("interrupted"), time.monotonic() - started)
+            said = ". ".join(getattr(stop, "__notes__", ()))
+            cancel = Cancelled("interrupted", hint=said)
+            cancelled = _attempt(tier.id, cancel, time.monotonic() - started)
             stop.attempts = (*attempts, cancelled)  # type: ignore[attr-defined]
             raise
         attempts.append(Attempt(tier.id, "ok", elapsed_s=time.monotonic() - started))

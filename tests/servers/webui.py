@@ -4,6 +4,8 @@ Pictures are made up from the seed. ``seconds`` is how long one takes; ``/progre
 ``/interrupt`` ends it early, as the real ones do: what is at work, whosever it is, is answered with
 what there is of it. One job runs at a time; others wait in line, or, with ``turns_away``, are answered
 429. AUTOMATIC1111 and Forge take a job's name and tell which they are at, unless they are ``old``.
+SD.Next keeps a record of its jobs, in which a job has parts; between two of them, a ``lull``, it looks
+idle. One that ``forgets`` an interruption has begun the next job at once.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import io
 import json
 import threading
 import time
+import uuid
 from typing import Any, Literal
 
 from PIL import Image
@@ -45,6 +48,10 @@ class WebUI:
         self._stop = threading.Event()
         self._began: float | None = None
         self._task: str | None = None
+        self.lull = self.forgets = False
+        self.history: list[dict[str, Any]] = []
+        self.cut: list[bool] = []
+        """Of each job that is over, in their order: whether it was interrupted."""
 
     def answer(self, request: Seen) -> Answer:
         if self.auth is not None and request.headers.get("authorization") != self._basic():
@@ -74,15 +81,27 @@ class WebUI:
     def _get_progress(self, _: Any) -> Answer:
         began = self._began
         share = 0.0 if began is None else min((time.monotonic() - began) / self.seconds, 1.0)
+        busy = began is not None and not self.lull
         state = {
             "sampling_step": int(20 * share),
             "sampling_steps": 20,
-            "job_count": 1,
-            "interrupted": self._stop.is_set(),
+            "job": "" if not busy else "Base" if self.kind == "sdnext" else "scripts_txt2img",
+            "job_count": int(busy),
+            "job_timestamp": "0" if began is None else f"{began:.1f}",
+            "interrupted": self._stop.is_set() and not self.forgets,
         }
         tells = self.kind != "sdnext" and not self.old
         task = {"current_task": self._task} if tells else {}
         return _json({"progress": share, "eta_relative": 0.0, "state": state, **task})
+
+    def _get_history(self, _: Any) -> Answer:
+        if self.kind != "sdnext":
+            return _json({"detail": "Not Found"}, 404)
+        return _json(self.history)
+
+    def _record(self, op: str, job: str, name: str) -> None:
+        times = {"timestamp": time.time(), "duration": None}
+        self.history.append({"id": name, "job": job, "op": op, **times, "outputs": []})
 
     def _post_interrupt(self, _: Any) -> Answer:
         self.interrupted.set()
@@ -111,7 +130,13 @@ class WebUI:
         try:
             self._stop.clear()
             self._began, self._task = time.monotonic(), asked.get("force_task_id", "task(own)")
+            name = uuid.uuid4().hex
+            self._record("begin", "api-txt", name)
+            self._record("begin", "process", name + "p")
             self._stop.wait(self.seconds)
+            self._record("end", "process", name + "p")
+            self._record("end", "api-txt", name)
+            self.cut.append(self._stop.is_set())
         finally:
             self._began = self._task = None
             self._at_work.release()

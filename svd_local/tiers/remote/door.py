@@ -12,6 +12,7 @@ import logging
 import ssl
 import time
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,11 @@ class Door:
         self.call, self.policy, self.gate = call, policy, gate
         self._pace = Pace() if pace is None else pace
         self._exchanges = Exchanges(call, policy, gate, self._leaving, self._answered)
-        self._sent = self._begun = 0.0
+        self._sent = 0.0
+        self.begun = 0.0
+        """When the last request left, on the monotonic clock."""
+        self.eve: Callable[[], None] = lambda: None
+        """Called before a request for work is sent, each time it is; raises nothing but ``Over``."""
         self.at_work = False
         """Whether the service has a request for work that it has not answered: it may be at it."""
         self.worked_s = 0.0
@@ -100,6 +105,8 @@ class Door:
         home = gate.is_home(request.url.host)
         if home:
             self._pace.approach(self.call, asks=asks)
+        if not asks:
+            self.eve()
         try:
             response = self._exchanges.send(request)
         except Unreached as error:
@@ -134,11 +141,11 @@ class Door:
         if self.gate.is_home(request.url.host):
             self._sent = self._pace.turn(self.call, asks=asks)
         self.at_work = not asks
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
 
     def _answered(self, request: Any) -> None:
         if self.at_work:
-            self.worked_s = time.monotonic() - self._begun
+            self.worked_s = time.monotonic() - self.begun
         self.at_work = False
 
     def _silent(self, request: Any) -> _Trouble:

@@ -50,10 +50,50 @@ class Doing:
     """Whether it says whose job it is at."""
     task: str | None = None
     """The name that job was given; None where it is at none, or does not say."""
+    idle: bool = False
+    """Whether it says that it is at nothing."""
+    run: str = ""
+    """When the job began, in the server's own words."""
 
     def may_be(self, task: str) -> bool:
         """Whether the job may be the one named ``task``."""
         return not self.tells or self.task == task
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """SD.Next's record of its jobs, those that are part of another one left out."""
+
+    jobs: tuple[str, ...]
+    """Their names, in the order they began."""
+    running: bool
+    """Whether the last one is not over."""
+
+    @classmethod
+    def parse(cls, entries: list[Any]) -> History:
+        """From beginnings and ends as they are recorded. A job that failed has no end: work for the API
+        is done one after the other, so the next of it ends that one, too.
+        """
+        jobs: list[str] = []
+        within: list[str] = []
+        for entry in entries:
+            name, job, what = (str(entry.get(key)) for key in ("id", "job", "op"))
+            if what == "begin":
+                if job.startswith("api-"):
+                    within = []
+                if not within:
+                    jobs.append(name)
+                within.append(name)
+            elif what == "end" and name in within:
+                del within[within.index(name) :]
+        return cls(tuple(jobs), bool(within))
+
+    def only_one_since(self, before: History) -> bool:
+        """Whether just one job began since ``before``, and is not over."""
+        if before.jobs and before.jobs[-1] not in self.jobs:
+            return False  # it keeps the latest only
+        known = self.jobs.index(before.jobs[-1]) + 1 if before.jobs else 0
+        return self.running and len(self.jobs) == known + 1
 
 
 class WebUIApi:
@@ -81,7 +121,7 @@ class WebUIApi:
                 hint="Start the web UI with --api, and check STABLE_DIFFUSION_LOCAL_URL.",
             )
         checkpoint = options.get("sd_model_checkpoint")
-        chosen = clean(checkpoint) or None if isinstance(checkpoint, str) else None
+        chosen = self._own_words(checkpoint) or None if isinstance(checkpoint, str) else None
         if any(name.startswith("forge_") for name in options):
             return Server("Forge", chosen)
         sdnext, note = self._version_names_sdnext()
@@ -117,17 +157,35 @@ class WebUIApi:
         if not (isinstance(done, int) and isinstance(total, int) and 0 <= done <= total):
             done = total = 0
         task = document.get("current_task")
+        job, count, began = (state.get(key) for key in ("job", "job_count", "job_timestamp"))
         return Doing(
             done,
             total,
             interrupted=state.get("interrupted") is True,
             tells="current_task" in document,
             task=task if isinstance(task, str) else None,
+            idle=job == "" and count == 0,
+            run=str(began),
         )
+
+    def history(self) -> History:
+        """Which jobs it began and ended. SD.Next's alone.
+
+        Raises:
+            RemoteFailed: it makes no sense. Otherwise as ``Door.send``.
+        """
+        entries = self._ask("GET", "history")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise RemoteFailed(f"{self._door.gate.who} has no history of its jobs", hint=_HINT)
+        return History.parse(entries)
 
     def interrupt(self) -> None:
         """Stop what it is at."""
         self._door.json("POST", self._url("interrupt"))
+
+    def _own_words(self, text: str) -> str:
+        """What it says of itself as it may be stored: a server may repeat what it was sent."""
+        return clean(text, self._door.gate.secrets)
 
     def _version_names_sdnext(self) -> tuple[bool, str]:
         """Whether it is SD.Next, which alone has that route; and what is to be said of its answer."""
@@ -140,7 +198,9 @@ class WebUIApi:
         return isinstance(version, dict) and bool({"app", "hash"} & version.keys()), ""
 
     def _svd_script(self) -> tuple[str | None, str]:
-        """Only a script that is listed is used: SD.Next ignores the name of one it lacks."""
+        """Only a script that is listed is used: SD.Next ignores the name of one it lacks. Names but
+        these are never repeated.
+        """
         try:
             scripts = self._ask("GET", "scripts")
         except (TierUnavailable, RemoteFailed) as error:

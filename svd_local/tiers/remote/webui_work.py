@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from svd_local.errors import SvdLocalError, TierBusy
@@ -19,10 +20,13 @@ from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import trust
 from svd_local.tiers.remote.pace import Pace
 from svd_local.tiers.remote.webui_api import Doing, Server, WebUIApi, as_base64, svd_arguments
+from svd_local.tiers.remote.webui_whose import Before, Look, cut_short, is_ours, looked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+GLANCE = Policy(deadline_s=60.0, tries=1, connect_s=0.5, answer_s=0.5, max_bytes=8 << 20)
+"""For a look before work is sent, which must not hold it up."""
 ANSWER_S = 2.0
 """Most seconds for the answer to a question: what answers, how far it is."""
 ASIDE = Policy(deadline_s=60.0, tries=1, connect_s=1.5, answer_s=ANSWER_S, max_bytes=8 << 20)
@@ -34,6 +38,11 @@ _PROGRESS_S = 0.5
 _CFG_SCALE = 7.0
 _NAMES_JOBS = ("AUTOMATIC1111", "Forge")
 """They take a name with a job, and newer ones say which they are at."""
+_SDNEXT = "SD.Next"
+_GOES_ON = (
+    "It was not told to stop, since the job it is at may be somebody else's: it may go on with ours"
+)
+_UNTOLD = "It could not be told to stop: it may go on with the job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,8 @@ class Way:
     gate: Gate
     policy: Policy
     pace: Pace
+    names_jobs: threading.Event = field(default_factory=threading.Event)
+    """Set once the server was seen to say whose job it is at."""
 
     def detect(self, advice: Mapping[int, str], monitor: Monitor) -> Server:
         """What answers there, asked with the patience that work has; but each answer is to come
@@ -65,20 +76,29 @@ class Way:
         trust()
         return supervise(call, work, monitor, lambda: self.late(policy.deadline_s))
 
-    def take_leave(self, task: str) -> None:
-        """Have the server stop, unless it says that it is at another job than ``task``."""
+    def take_leave(self, is_ours: Callable[[WebUIApi], bool]) -> str:
+        """Have the server stop where ``is_ours`` says of the job it is at.
+
+        Returns:
+            What is to be said where it goes on; empty where it stops.
+        """
         call = Call(FAREWELL.deadline_s)
 
-        def work() -> None:
+        def work() -> str:
             with contextlib.closing(Door(call, FAREWELL, self.gate)) as door:
                 api = WebUIApi(door, self.base)
-                with contextlib.suppress(SvdLocalError):
-                    if not api.doing().may_be(task):
-                        return
+                try:
+                    if not is_ours(api):
+                        return _GOES_ON
+                except SvdLocalError:
+                    return _GOES_ON
                 api.interrupt()
+                return ""
 
-        with contextlib.suppress(SvdLocalError):
-            supervise(call, work, Monitor(), lambda: self.late(FAREWELL.deadline_s))
+        try:
+            return supervise(call, work, Monitor(), lambda: self.late(FAREWELL.deadline_s))
+        except SvdLocalError:
+            return _UNTOLD
 
     def late(self, seconds: float) -> TierBusy:
         return TierBusy(
@@ -94,8 +114,8 @@ class Work:
         self._way, self._job = way, job
         self._asked = job.plan.parameters
         self._label = self._task = ""
-        self._seen = Doing()
-        """What the server was last seen at while it had our work."""
+        self._sdnext = self._asked["server"] == _SDNEXT
+        self._witness: _Witness | None = None
 
     def stills(self) -> list[Image]:
         """A first picture, the request's own or painted from its words, and variations of it."""
@@ -169,63 +189,110 @@ class Work:
         self._label, self._task = label, f"svd-local-{secrets.token_hex(8)}"
         if self._asked["server"] in _NAMES_JOBS:
             asked = {**asked, "force_task_id": self._task}
-        self._seen = Doing()
+        if self._witness is not None:
+            self._witness.forget()
         images = api.paint(route, asked, most)
         if api.worked_s > _PROGRESS_S:  # in less nobody has stopped it
-            self._see_whole(api)
+            self._see_whole(api, steps_told=route == "txt2img" or not self._sdnext)
         return images
 
-    def _see_whole(self, api: WebUIApi) -> None:
-        """Whoever interrupts a server gets what there is so far, with status 200."""
-        last = Doing()
-        with contextlib.suppress(SvdLocalError):
-            last = api.doing()
-        over = last.interrupted and (last.task is None or last.may_be(self._task))
-        if over or (self._seen.interrupted and self._seen.may_be(self._task)):
-            raise TierBusy(
-                f"{self._way.gate.who} was interrupted at {self._label}: it is not whole",
-                hint="Somebody had the server stop. Try again.",
-            )
+    def _see_whole(self, api: WebUIApi, *, steps_told: bool) -> None:
+        """Whoever interrupts a server gets what there is so far, with status 200.
+
+        Args:
+            api: of the server that has answered.
+            steps_told: whether it tells how many steps the work takes: in ``img2img`` SD.Next does
+                fewer than it says.
+        """
+        looks = [] if self._witness is None else self._witness.looks
+        answered = time.monotonic()
+        last = looked(api)
+        over = last is not None and last.doing.interrupted
+        over = over and (last.doing.task is None or last.doing.may_be(self._task))
+        seen = looks[-1].doing if looks else Doing()
+        cut = cut_short(looks, self._task, answered) if steps_told else None
+        if cut is None and not over and not (seen.interrupted and seen.may_be(self._task)):
+            return
+        far = "" if cut is None else f", at step {cut.done} of {cut.total}"
+        raise TierBusy(
+            f"{self._way.gate.who} was interrupted at {self._label}{far}: it is not whole",
+            hint="Somebody had the server stop. Try again.",
+        )
 
     def _run(self, stage: str, paint: Callable[[WebUIApi], list[Image]]) -> list[Image]:
         way, monitor = self._way, self._job.monitor
         call = Call(way.policy.deadline_s - self._job.plan.spent_s)
         trust()
         door = Door(call, way.policy, way.gate, way.pace)
-        watch = _Watch(way, door)
+        witness = self._witness = _Witness(way, door, sdnext=self._sdnext)
 
         def work() -> list[Image]:
-            with contextlib.closing(door):
+            with contextlib.closing(door), contextlib.closing(witness):
                 return paint(WebUIApi(door, way.base))
 
         def tick() -> None:
-            if watch.news:
-                self._seen = watch.take()
-                monitor.report(
-                    stage, self._seen.done, self._seen.total, note=call.note or self._label
-                )
+            if witness.news:
+                seen = witness.take()
+                monitor.report(stage, seen.done, seen.total, note=call.note or self._label)
 
         try:
             return supervise(call, work, monitor, lambda: way.late(way.policy.deadline_s), tick)
-        finally:
-            if door.at_work:
-                way.take_leave(self._task)
+        except BaseException as error:
+            if door.at_work and (word := way.take_leave(self._is_ours(witness, door.begun))):
+                _add(error, word)
+            raise
+
+    def _is_ours(self, witness: _Witness, sent: float) -> Callable[[WebUIApi], bool]:
+        """Whether the job a server is at is the one sent at ``sent``."""
+        return lambda api: is_ours(
+            api, self._task, sent, witness.before, witness.looks, sdnext=self._sdnext
+        )
 
 
-class _Watch:
-    """Asks the server what it is at while it has our work, in a thread of its own, for as long as the
-    call lasts; and reminds twice a second that there may be news of what is waited for.
+class _Witness:
+    """Sees what the server is at: just before it has our work, and for as long as it has it, in a thread
+    of its own; and reminds twice a second that there may be news of what is waited for.
     """
 
-    def __init__(self, way: Way, working: Door) -> None:
-        self._way, self._working = way, working
+    def __init__(self, way: Way, working: Door, *, sdnext: bool) -> None:
+        self._way, self._working, self._sdnext = way, working, sdnext
         self._latest = Doing()
+        self.before: Before | None = None
+        """What is known of the server just before it had the work; None where it names its jobs, or
+        did not say."""
+        self.looks: list[Look] = []
+        """What it was seen at since."""
         self.news = True
+        self._eve = Door(working.call, GLANCE, way.gate, way.pace)
+        self._mute = False
+        working.eve = self._look_ahead
         threading.Thread(target=self._watch, name="svd-local-progress", daemon=True).start()
+
+    def close(self) -> None:
+        self._eve.close()
+
+    def forget(self) -> None:
+        """Begin anew with another piece of work."""
+        self.before, self.looks = None, []
 
     def take(self) -> Doing:
         self.news = False
         return self._latest
+
+    def _look_ahead(self) -> None:
+        """See whether the server is at work for somebody else, where that is not told afterwards."""
+        way, self.before = self._way, None
+        if way.names_jobs.is_set() or self._mute or not way.pace.spare():
+            return
+        api = WebUIApi(self._eve, way.base)
+        try:
+            doing = api.doing()
+            if doing.tells:
+                way.names_jobs.set()
+            else:
+                self.before = Before.seen(api, doing, sdnext=self._sdnext)
+        except SvdLocalError:
+            self._mute = True  # it would hold up each piece of work
 
     def _watch(self) -> None:
         way, call = self._way, self._working.call
@@ -237,9 +304,19 @@ class _Watch:
             api = WebUIApi(door, way.base)
             while True:
                 call.pause(_PROGRESS_S)
+                looks = self.looks
                 if not self._working.at_work:
                     self._latest = Doing()
                 elif way.pace.spare():
                     with contextlib.suppress(TierBusy):
                         self._latest = api.doing()
+                        looks.append(Look(time.monotonic(), self._latest))
                 self.news = True
+
+
+def _add(error: BaseException, word: str) -> None:
+    """Say ``word`` with an error that is on its way."""
+    if isinstance(error, SvdLocalError):
+        error.hint = f"{error.hint} {word}.".strip()
+    else:
+        error.add_note(word)
