@@ -5,7 +5,8 @@ into noise. Whether it is pleasant, or true to the lesson, no number here can sa
 
 Frames are looked at as they pass, on thumbnails of 96x54, and not kept. Every check reports what it
 measured and the threshold it was held to; where the keyframe itself is dark, flat, glaring or grainy, the
-threshold gives way to it, for a clip is not to blame for its picture.
+threshold gives way to it, for a clip is not to blame for its picture. A clip without one is held to less,
+but what is black, or of one colour, is so by itself.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ of stars, had 85; a decoder that gave up has 0, and black with noise stays below
 CONTRAST = 3.0
 """Standard deviation in levels. A frame of one colour has 0, its noise averaged away; the plainest of 29
 pictures, the moon's surface, had 9.6."""
+UNSEEN = (10.0, 0.5)
+"""The least of these two where there is no keyframe to give way to: a clip of the dark, or of fog, that
+its own first frame vouches for. A decoder that gave up has less."""
 LIKENESS = 0.45
 """SSIM's formula over the colour layout, for the best of a few crops of the keyframe: 1 is equal. Over 23
 photographs and drawings, a zoom or pan by up to a quarter kept 0.49 and mostly over 0.8, noise stayed
@@ -97,7 +101,8 @@ class QualityMeter:
     Args:
         keyframe: the picture the clip was made from, of the frames' shape if not their size: RGB, or
             uint8 of shape (height, width, 3). Without it ``like_keyframe`` is not among the checks, and
-            the first frame stands in as the reference of the others.
+            the first frame stands in as the reference of the others, save that it cannot vouch for
+            blackness.
         moving: whether a model made the motion. Where a camera and cross-fades did, as in animated
             stills, ``no_jump`` and ``moves`` say nothing and are left out: quick fades and short,
             slow moves are meant.
@@ -153,9 +158,11 @@ class QualityMeter:
     def _checks(self, first: _Look, reference: _Look) -> dict[str, Check]:
         usual = float(np.median(self._steps)) if self._steps else 0.0
         low, times, high = JUMP
+        dark, flat = (0.0, 0.0) if self._keyframe is not None else UNSEEN
+        spots, contrast = max(reference.spots / 2, dark), max(reference.contrast / 2, flat)
         checks = {
-            "not_black": _at_least(self._spots, min(BRIGHT_SPOTS, reference.spots / 2)),
-            "not_flat": _at_least(self._contrast, min(CONTRAST, reference.contrast / 2)),
+            "not_black": _at_least(self._spots, min(BRIGHT_SPOTS, spots)),
+            "not_flat": _at_least(self._contrast, min(CONTRAST, contrast)),
             "no_flash": _at_most(_largest_flash(self._luma), FLASH),
             "no_jump": _at_most(max(self._steps, default=0.0), min(max(low, times * usual), high)),
             "not_blown_out": _at_most(self._glare, min(reference.glare + GLARE, 1.0)),

@@ -141,6 +141,15 @@ def test_without_a_keyframe_there_is_nothing_to_be_like() -> None:
     assert "like_keyframe" not in quality.checks
 
 
+def test_without_a_keyframe_black_is_black() -> None:
+    black = np.zeros_like(SOUND)
+    quality, warnings = judge(black)
+    assert {"not_black", "not_flat"} <= failed(quality)
+    assert "a frame is black" in warnings[0]
+    assert failed(judge(noisy(black, 3))[0]) >= {"not_black"}
+    assert "not_black" not in failed(judge(black, Image.fromarray(black[0]))[0])
+
+
 @pytest.mark.parametrize("frame", [1, 7, 12])
 def test_a_flash_fails(frame: int) -> None:
     frames = SOUND.copy()

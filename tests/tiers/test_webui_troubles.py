@@ -143,6 +143,20 @@ def test_what_passes_is_tried_again(trouble: Trouble, make_job: JobMaker) -> Non
         assert len(server.asked(WORK)) == 3
 
 
+@pytest.mark.parametrize("asked", ["0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_tries_are_apart_even_where_the_server_asks_for_nothing(
+    asked: str, make_job: JobMaker
+) -> None:
+    patient = dataclasses.replace(PATIENT, backoff_s=0.1)
+    with serving(WebUI()) as server:
+        tier = WebUITier(server.url, policy=patient)
+        server.meet(WORK, *[troubles.status(503, retry_after=asked)] * 2)
+        tier.generate(make_job(tier, image=None, duration=1.0))
+        first, second, third = (seen.at for seen in server.asked(WORK))
+    assert second - first >= 0.05
+    assert third - second >= 0.1
+
+
 @pytest.mark.parametrize("trouble", [troubles.status(503), troubles.drop], ids=["503", "drop"])
 def test_three_tries_and_no_more(trouble: Trouble, make_job: JobMaker) -> None:
     error, tries = failure(trouble, make_job)
@@ -150,9 +164,9 @@ def test_three_tries_and_no_more(trouble: Trouble, make_job: JobMaker) -> None:
     assert tries == 3
 
 
-def _picture_of(size: tuple[int, int], kind: str = "PNG") -> bytes:
+def _picture_of(size: tuple[int, int], kind: str = "PNG", level: int = 1) -> bytes:
     buffer = io.BytesIO()
-    Image.new("1", size).save(buffer, kind)
+    Image.new("1", size, level).save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -189,6 +203,31 @@ def test_rubbish_is_told_from_pictures(
     assert words in error.message
     assert tries == 1
     assert stopwatch.seconds < 1.5
+
+
+def test_a_black_picture_is_a_failed_try(make_job: JobMaker) -> None:
+    black = _images(_picture_of((64, 64), level=0))
+    error, tries = failure(black, make_job)
+    assert isinstance(error, RemoteFailed)
+    assert "all black, twice" in error.message
+    assert "--no-half-vae" in error.hint
+    assert tries == 2
+    with serving(WebUI()) as server:
+        tier = WebUITier(server.url, policy=PATIENT)
+        server.meet(WORK, black)
+        assert tier.generate(make_job(tier, image=None, duration=1.0)).count == 24
+        server.meet("*img2img", black, black)  # of a picture that is not black
+        with pytest.raises(RemoteFailed, match="picture 2 of 2 all black"):
+            tier.generate(make_job(tier, duration=2.0))
+
+
+def test_a_black_video_is_a_failed_try(make_job: JobMaker) -> None:
+    with serving(WebUI("sdnext")) as server:
+        tier = WebUITier(server.url, policy=PATIENT)
+        black = [_picture_of((64, 64), level=0)] * 14
+        server.meet("*img2img", _images(*black), always=True)
+        with pytest.raises(RemoteFailed, match="frames all black, twice"):
+            tier.generate(make_job(tier, frames=14))
 
 
 def test_only_the_pictures_that_were_asked_for_are_opened(make_job: JobMaker) -> None:
@@ -295,6 +334,11 @@ def test_the_password_is_never_told(make_job: JobMaker, caplog: pytest.LogCaptur
                 told.append(repr(tier.generate(job)))
             except SvdLocalError as error:
                 told += [error.message, error.hint, "".join(traceback.format_exception(error))]
+        for spoken in (auth, f"Basic {coded}", password):
+            server.meet("/sdapi/v1/options", troubles.says({"sd_model_checkpoint": f"x {spoken}"}))
+            plan = WebUITier(address, policy=QUICK).plan(job.request)
+            assert plan.checkpoint is not None
+            told.append(repr(plan))
         told += [repr(tier), repr(job.plan), repr(tier.availability())]
     text = "\n".join([*told, caplog.text])
     assert password not in text

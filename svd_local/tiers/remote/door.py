@@ -208,12 +208,12 @@ class Door:
         )
 
     def _wait(self, trouble: _Trouble, tries: int) -> None:
-        """Wait as long as the server asks, or a drawn time; give up where that is too long."""
+        """Wait as long as the server asks, or a drawn time; give up where that is too long. What it asks
+        may be nothing, or a date gone by: then the time is drawn, too.
+        """
         wait = trouble.wait_s
-        if wait is None:
-            wait = self.policy.backoff(tries)
-        elif trouble.loading:
-            wait = max(wait, self.policy.backoff_s)
+        if wait is None or wait < self.policy.backoff_s:
+            wait = max(wait or 0.0, self.policy.backoff(max(tries, 1)))
         if wait > self.policy.longest_wait_s or wait >= self.call.remaining:
             raise trouble.error
         self.call.note = f"{self.gate.who}: {trouble.why}, waiting {wait:.1f} s"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from svd_local.errors import SvdLocalError, TierBusy
+from svd_local.errors import RemoteFailed, SvdLocalError, TierBusy
 from svd_local.tiers.base import Job, Monitor
 from svd_local.tiers.policy import Policy
 from svd_local.tiers.remote.call import Call, Over, supervise
@@ -39,6 +39,13 @@ _CFG_SCALE = 7.0
 _NAMES_JOBS = ("AUTOMATIC1111", "Forge")
 """They take a name with a job, and newer ones say which they are at."""
 _SDNEXT = "SD.Next"
+_BLACK, _NOT_BLACK = 4, 16
+"""Level up to which a picture counts as black, and above which another is not to become so, as in our
+own engine."""
+_BLACK_HINT = (
+    "Its decoder gave NaN: start it with --no-half-vae, or choose another VAE or model there. A filter "
+    "for unsafe pictures blackens them, too."
+)
 _GOES_ON = (
     "It was not told to stop, since the job it is at may be somebody else's: it may go on with ours"
 )
@@ -185,8 +192,24 @@ class Work:
     def _paint(
         self, api: WebUIApi, route: str, asked: dict[str, Any], label: str, most: int = 1
     ) -> list[Image]:
-        """One piece of work on the server, under a name of its own where the server takes one."""
-        self._label, self._task = label, f"svd-local-{secrets.token_hex(8)}"
+        """The pictures of one piece of work; it is sent again where they are all black, as our own
+        decoder runs again: a NaN may pass.
+        """
+        self._label = label
+        images = self._paint_once(api, route, asked, most)
+        if self._black(images):
+            images = self._paint_once(api, route, asked, most)
+        if self._black(images):
+            raise RemoteFailed(
+                f"{self._way.gate.who} made {label} all black, twice", hint=_BLACK_HINT
+            )
+        return images
+
+    def _paint_once(
+        self, api: WebUIApi, route: str, asked: dict[str, Any], most: int
+    ) -> list[Image]:
+        """Under a name of its own where the server takes one."""
+        self._task = f"svd-local-{secrets.token_hex(8)}"
         if self._asked["server"] in _NAMES_JOBS:
             asked = {**asked, "force_task_id": self._task}
         if self._witness is not None:
@@ -195,6 +218,12 @@ class Work:
         if api.worked_s > _PROGRESS_S:  # in less nobody has stopped it
             self._see_whole(api, steps_told=route == "txt2img" or not self._sdnext)
         return images
+
+    def _black(self, images: list[Image]) -> bool:
+        """Whether the pictures are all black, and the one they were to be made from is not."""
+        given = self._job.keyframes
+        dark = bool(given) and _brightest(given[0].image) <= _NOT_BLACK
+        return not dark and all(_brightest(image) <= _BLACK for image in images)
 
     def _see_whole(self, api: WebUIApi, *, steps_told: bool) -> None:
         """Whoever interrupts a server gets what there is so far, with status 200.
@@ -247,6 +276,11 @@ class Work:
         return lambda api: is_ours(
             api, self._task, sent, witness.before, witness.looks, sdnext=self._sdnext
         )
+
+
+def _brightest(image: Image) -> int:
+    """The highest level of an RGB picture."""
+    return max(int(high) for _, high in image.getextrema())  # type: ignore[misc] # of three bands
 
 
 class _Witness:
