@@ -33,6 +33,7 @@ _REMEMBERED_S = 30.0
 """How long it is known what answers, or that nobody does in time where the server names no time."""
 _LOOK_UP_S = 0.1
 _ROUTE = re.compile(r"/(sdapi(/.*)?|docs)/?(#.*)?$")
+_SETTING = "STABLE_DIFFUSION_LOCAL_URL"
 _STRENGTH = 0.35
 """Denoising strength of a variation: the same picture, a little later."""
 _MOST_PICTURES = 3
@@ -93,7 +94,7 @@ class WebUITier:
             if paces is not None:
                 ledger = paces / ledger_name(self.id, self._address.base, user)
             pace = Pace(policy.interval_s, ledger, longest_s=policy.longest_rest_s)
-            self._way = Way(self._address.base, self._address.gate(_ADVICE), policy, pace)
+            self._way = Way(self._address.base, self._address.gate(_ADVICE, _SETTING), policy, pace)
         self._asking = threading.Lock()
         self._known: _Known | None = None
         self._lacks_svd = False

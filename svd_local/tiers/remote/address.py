@@ -54,8 +54,8 @@ class Address:
         plain = self.base.startswith("http://")
         return plain and self.auth is not None and not self.on_this_machine
 
-    def gate(self, advice: Mapping[int, str]) -> Gate:
-        """A gate that leads to this server and nowhere else."""
+    def gate(self, advice: Mapping[int, str], setting: str = "") -> Gate:
+        """A gate that leads to this server, which ``setting`` names, and nowhere else."""
         authorization: str | None = None
         secrets: tuple[str, ...] = ()
         if self.auth is not None:
@@ -72,4 +72,5 @@ class Address:
             plain_http=True,
             advice=advice,
             secrets=secrets,
+            setting=setting,
         )

@@ -23,9 +23,14 @@ from svd_local.tiers.remote.exchange import Exchanges, TooSlow, Unreached, proxy
 from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import http_library
 from svd_local.tiers.remote.pace import Pace
-from svd_local.tiers.remote.refusals import asked_wait, clean, loading_time, refusal
+from svd_local.tiers.remote.refusals import asked_wait, loading_time, refusal
 
 _log = logging.getLogger(__name__)
+
+_DONE = (
+    "The work was done, and is paid for where it costs, but its file could not be fetched; asked "
+    "again it is done anew."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,18 @@ class Door:
         """The answer to ``request``, read to its end; its status is one of 2xx.
 
         Raises:
-            TierBusy, TierUnavailable, RemoteFailed: there is none, in ``refusals``' words.
+            TierBusy, TierUnavailable, RemoteFailed: there is none, in ``refusals``' words. Of a file
+                elsewhere always the last: it is the result of work that was done.
             Over: the call has ended or run out of time.
         """
+        if self.gate.is_home(request.url.host):
+            return self._answer_to(request)
+        try:
+            return self._answer_to(request)
+        except (TierBusy, TierUnavailable, RemoteFailed) as error:
+            raise RemoteFailed(error.message, hint=f"{_DONE} {error.hint}".strip()) from None
+
+    def _answer_to(self, request: Any) -> Any:
         tries = 0
         while True:
             answer = self._try(request)
@@ -120,7 +134,10 @@ class Door:
             if home:
                 self._pace.heed(headers)
             return response
-        refused = refusal(gate.who, status, headers, body, advice=gate.advice, secrets=gate.secrets)
+        who = gate.who if home else f"{gate.clean(request.url.host)}, where {gate.who} leads,"
+        refused = refusal(who, status, headers, body, advice=gate.advice, secrets=gate.secrets)
+        if not home:
+            refused.hint = ""  # the advice is for the service itself
         if status == 429 and home:
             wait_s = asked_wait(headers, body)
             self._pace.slow_down(headers, wait_s, sent=self._sent, asks=asks)
@@ -165,15 +182,14 @@ class Door:
         """
         self.call.check()
         url = error.url
-        reason = clean(str(error), self.gate.secrets) or type(error.reason).__name__
+        reason = self.gate.clean(str(error)) or type(error.reason).__name__
         who = self.gate.who
         if error.sent_on:
-            place = f"{url.scheme}://{url.host}" + ("" if url.port is None else f":{url.port}")
-            who = f"{clean(place, self.gate.secrets)}, where {who} sends requests on,"
+            who = f"{self.gate.place(url)}, where {who} sends requests on,"
         elif not self.gate.is_home(url.host):
-            who = f"{clean(url.host)}, where {who} leads,"
+            who = f"{self.gate.clean(url.host)}, where {who} leads,"
         if (distrust := _distrust(error.reason)) is not None:
-            why = clean(distrust, self.gate.secrets)
+            why = self.gate.clean(distrust)
             return _Trouble(
                 TierUnavailable(
                     f"{who} cannot be trusted: {why}",
@@ -187,7 +203,7 @@ class Door:
         if "WRONG_VERSION_NUMBER" in reason:  # OpenSSL's name for what is no TLS
             hint = "It does not speak https: write http:// in its address."
         proxy = None if url.host in self.gate.route else proxy_for(url)
-        through = "" if proxy is None else f" through the proxy {clean(proxy, self.gate.secrets)}"
+        through = "" if proxy is None else f" through the proxy {self.gate.clean(proxy)}"
         return _Trouble(
             TierUnavailable(f"{who} cannot be reached{through}: {reason}", hint=hint),
             again=self.policy.seeks,
@@ -197,7 +213,7 @@ class Door:
     def _dropped(self, error: Exception, again: bool) -> _Trouble:
         self.call.check()  # whoever ended the call has work to call off; here the server ended it
         self.at_work = False
-        reason = clean(str(error), self.gate.secrets) or type(error).__name__
+        reason = self.gate.clean(str(error)) or type(error).__name__
         return _Trouble(
             TierBusy(
                 f"{self.gate.who} broke the connection off: {reason}",

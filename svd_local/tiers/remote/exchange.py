@@ -81,7 +81,7 @@ class Exchanges:
         except (http_library().InvalidURL, UnicodeError):  # also of a name that no host can have
             raise RemoteFailed(
                 f"{self._gate.who} named an address that is none",
-                hint="Use another provider or tier.",
+                hint="Check that it is the service's own and no proxy's that answers.",
             ) from None
 
     def _followed(self, request: Any) -> Any:

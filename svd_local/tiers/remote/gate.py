@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from svd_local.errors import RemoteFailed, TierUnavailable
+from svd_local.tiers.remote.refusals import clean
 
 _CREDENTIALS = ("authorization", "cookie", "proxy-authorization")
 
@@ -37,6 +38,8 @@ class Gate:
     """The hint for a status, where the general one would not do."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What is never repeated in a message."""
+    setting: str = ""
+    """What the user sets the address of ``home`` with; empty where it is fixed."""
     route: Mapping[str, str] = field(default_factory=dict)
     """Host -> base URL to go to in its stead: a mirror, or a test's server."""
 
@@ -71,7 +74,7 @@ class Gate:
             return
         if not ipaddress.ip_address(address.partition("%")[0]).is_global:
             raise RemoteFailed(
-                f"{self.who} named {host}, which is an address of a private network",
+                f"{self.who} named {self.clean(host)}, which is an address of a private network",
                 hint="Such a result is not fetched. Use another provider or tier.",
             )
 
@@ -84,27 +87,42 @@ class Gate:
         """
         asks = request.method in ("GET", "HEAD")
         bare = not any(name in request.headers for name in _CREDENTIALS)
-        same = (request.url.scheme, request.url.host, request.url.port)
-        as_safe = target.scheme == "https" or request.url.scheme == "http"
+        here = (request.url.scheme, request.url.host, request.url.port)
+        same = here == (target.scheme, target.host, target.port)
+        as_safe = target.scheme == "https" or (request.url.scheme, target.scheme) == ("http", "http")
         lent = self.is_home(target.host) and not self.is_home(request.url.host)
-        if (
-            asks
-            and as_safe
-            and not lent
-            and (bare or same == (target.scheme, target.host, target.port))
-        ):
+        if asks and as_safe and not lent and (bare or same):
             return
-        raise TierUnavailable(
-            f"{self.who} sends requests on to {target.scheme}://{target.host}",
-            hint="Pictures and credentials are not sent on: set the address to where it leads.",
-        )
+        where, at_home = self.place(target), self.is_home(request.url.host)
+        if at_home and same:
+            where += self.clean(target.path)
+        hint = "Use another provider or tier."
+        if at_home:
+            hint = "Pictures and credentials are not sent on" + (
+                f": set {self.setting} to where it leads." if self.setting else f". {hint}"
+            )
+        raise TierUnavailable(f"{self.who} sends requests on to {where}", hint=hint)
+
+    def clean(self, text: str) -> str:
+        """``text`` of a server, on one line and without the secrets."""
+        return clean(text, self.secrets)
+
+    def place(self, url: Any) -> str:
+        """Scheme, host and port of an address a server named, for messages."""
+        if not url.host:
+            return f"an address without a host ({self.clean(url.scheme) or 'and without a scheme'})"
+        port = "" if url.port is None else f":{url.port}"
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        return self.clean(f"{url.scheme}://{host}{port}")
 
     def is_home(self, host: str) -> bool:
         """Whether ``host`` is the service itself, and not where it keeps files."""
         return any(fnmatch.fnmatchcase(host, pattern) for pattern in self.home)
 
     def _forbidden(self, url: Any, how: str) -> RemoteFailed:
+        hint = "Use another provider or tier."
+        if self.setting:
+            hint = f"If that is your server, set {self.setting} to where it is."
         return RemoteFailed(
-            f"{self.who} named {url.scheme}://{url.host}, which is not asked {how}",
-            hint="Use another provider or tier.",
+            f"{self.who} named {self.place(url)}, which is not asked {self.clean(how)}", hint=hint
         )

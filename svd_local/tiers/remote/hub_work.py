@@ -16,7 +16,7 @@ from svd_local.tiers.remote.door import Door
 from svd_local.tiers.remote.hub import Way, through
 from svd_local.tiers.remote.library import http_library
 from svd_local.tiers.remote.pictures import PictureTaker
-from svd_local.tiers.remote.refusals import clean, what_came
+from svd_local.tiers.remote.refusals import clean, said_in, what_came
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,15 +106,31 @@ class HubWork:
                 f"{provider} gave up: {clean(str(error), (self.token,))}", hint="Try again later."
             ) from None
         except (*_LIBRARY_FAILS, http_library().HTTPError, http_library().InvalidURL) as error:
-            words = clean(f"{type(error).__name__}: {error}", (self.token,))
-            if isinstance(error, ValueError) and not _is_document(way.last):
-                words = f"it answered {what_came(way.last, (self.token,))}"
+            words = clean(str(error), (self.token,)) or type(error).__name__
+            if isinstance(error, ValueError):
+                words = self._of_its_answer(way.last, words)
             elif isinstance(error, (LookupError, TypeError, AttributeError)):
                 words = "its answer lacks what its protocol has in it"
             raise RemoteFailed(
                 f"{provider} made nothing with {model}: {words}",
                 hint=f"Try again, or set SVD_LOCAL_HF_PROVIDER or {setting} to another.",
             ) from None
+
+    def _of_its_answer(self, last: bytes, stumbled: str) -> str:
+        """What a provider said last, where the library ``stumbled`` over it: an error with status 200,
+        say.
+        """
+        try:
+            document = json.loads(last)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            return f"it answered {what_came(last, (self.token,))}"
+        inner = document.get("data")
+        for part in (document, inner if isinstance(inner, dict) else {}):
+            if said := said_in(part, (self.token,)):
+                return said
+        return f"its answer is not as its protocol has it: {stumbled}"
 
     def _choose(self, model: str, task: str, known: tuple[str, ...], setting: str) -> str:
         """The first of ``known`` that does ``task`` with ``model``.
@@ -145,13 +161,6 @@ class _Overheard:
         answer = self._way.send(request)
         self.last = answer.content
         return answer
-
-
-def _is_document(body: bytes) -> bool:
-    try:
-        return isinstance(json.loads(body), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def endpoint() -> str:

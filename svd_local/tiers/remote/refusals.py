@@ -136,6 +136,11 @@ def clean(text: str, secrets: tuple[str, ...] = ()) -> str:
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
+def said_in(document: Mapping[str, Any], secrets: tuple[str, ...] = ()) -> str:
+    """The sentences an error document has, safe to repeat; empty where it has none."""
+    return clean(_said(document), secrets)
+
+
 def _said(document: Any) -> str:
     """The sentences in an error document. The services name them differently and nest them."""
     if isinstance(document, dict):

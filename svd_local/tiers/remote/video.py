@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from svd_local.errors import MediaFailed, RemoteFailed
 from svd_local.tiers.base import Monitor
-from svd_local.tiers.remote.refusals import server_words
+from svd_local.tiers.remote.refusals import clean, server_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +111,7 @@ def proven(data: bytes, who: str, secrets: tuple[str, ...], check: Callable[[], 
         try:
             info = probe(path, check=check)
         except MediaFailed as error:
-            why = error.message.replace(str(path), "it")
+            why = clean(error.message.replace(str(path), "it"), secrets)
             raise RemoteFailed(f"{who} sent a video that is none: {why}", hint=_HINT) from error
         if info.frames < 2:
             raise RemoteFailed(f"{who} sent a video of one frame", hint=_HINT)
