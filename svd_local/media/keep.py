@@ -8,7 +8,8 @@ from svd_local.media import ffmpeg, metadata
 from svd_local.media.files import discard, working_folder, write
 from svd_local.media.probe import DEFAULT_LIMITS, VideoInfo, guarded_input
 
-_MOST_FPS = 60.0
+MOST_FPS = 60.0
+"""Frames a second of a file that plays everywhere."""
 DEADLINE_S = 60.0
 
 
@@ -18,7 +19,7 @@ def plays_everywhere(info: VideoInfo) -> bool:
         (info.codec, info.pixel_format) == ("h264", "yuv420p")
         and info.width % 2 == info.height % 2 == 0
         and info.constant_rate
-        and 1 <= info.fps <= _MOST_FPS
+        and 1 <= info.fps <= MOST_FPS
     )
 
 

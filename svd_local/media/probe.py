@@ -27,6 +27,10 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 scripts (concat, hls, dash, sdp, image2) and drawings (svg) are not among them."""
 
 _HINT = "Check that the file is a whole MP4, MOV, WebM, MKV or AVI video and no other kind of file."
+_SOUND = re.compile(r"^\[info\]   Stream #0:\d+.*?: Audio: ", re.MULTILINE)
+"""The line in which ffmpeg describes a sound track of the input; tags are deeper indented."""
+_USUAL = (*map(Fraction, range(1, 121)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)))
+"""Frame rates that a container's rounded times may stand for."""
 _REFUSE = ("-xerror", "-err_detect", "explode")
 # H.264's chroma samples are left-aligned; swscale takes them for centred, half a pixel off.
 _CLEAN = (
@@ -54,7 +58,9 @@ DEFAULT_LIMITS = Limits()
 class VideoInfo:
     """A video as decoded: its first video stream, every frame counted.
 
-    ``fps`` is frames over duration; ``constant_rate`` says that all frames last equally long.
+    ``fps`` is frames over duration; where the container's times are rounded (Matroska's are
+    milliseconds), it is the usual rate they were rounded from. ``constant_rate`` says that all frames
+    last equally long, ``sound`` that there is a sound track too.
     ``codec`` and ``pixel_format`` are ffmpeg's names; ``color`` is what the stream says of its
     colours, for example ``tv, bt709, progressive``; ``comment`` is the container's tag, empty where
     there is none.
@@ -70,6 +76,7 @@ class VideoInfo:
     pixel_format: str
     color: str
     comment: str
+    sound: bool = False
 
 
 def probe(
@@ -113,13 +120,14 @@ def probe(
         frames=listing.frames,
         width=listing.width,
         height=listing.height,
-        fps=float(listing.frames / listing.duration),
-        duration_s=float(listing.duration),
+        fps=float(listing.rate),
+        duration_s=float(listing.frames / listing.rate),
         constant_rate=listing.constant_rate,
         codec=codec,
         pixel_format=pixel_format,
         color=color,
         comment=comment,
+        sound=_SOUND.search(finished.messages) is not None,
     )
     if info.frames > limits.frames or info.duration_s > limits.duration_s:
         raise MediaFailed(
@@ -294,7 +302,7 @@ class _Listing:
     frames: int
     width: int
     height: int
-    duration: Fraction
+    rate: Fraction
     constant_rate: bool
 
     @classmethod
@@ -310,13 +318,31 @@ class _Listing:
         steps = [later - sooner for (sooner, _), (later, _) in pairwise(times)]
         steps.append(times[-1][1] or (steps[-1] if steps else 1))
         ticks = times[-1][0] - times[0][0] + steps[-1]
+        tick = Fraction(int(timebase[1]), int(timebase[2]))
+        rate = len(times) / (max(ticks, 1) * tick)
+        spread = max(steps) - min(steps)
+        if spread == 1:  # lost to rounding
+            rate = _usual([time for time, _ in times], tick, rate)
         return cls(
             frames=len(times),
             width=int(dimensions[1]),
             height=int(dimensions[2]),
-            duration=max(ticks, 1) * Fraction(int(timebase[1]), int(timebase[2])),
-            constant_rate=max(steps) - min(steps) <= 1,  # a tick is lost to rounding
+            rate=rate,
+            constant_rate=spread <= 1,
         )
+
+
+def _usual(times: Sequence[int], tick: Fraction, measured: Fraction) -> Fraction:
+    """The usual rate nearest to ``measured`` which all ``times`` are within a tick of; ``measured`` where
+    there is none.
+    """
+
+    def fits(rate: Fraction) -> bool:
+        step = 1 / (rate * tick)
+        return all(abs(time - times[0] - n * step) <= 1 for n, time in enumerate(times))
+
+    near = sorted(_USUAL, key=lambda rate: abs(rate - measured))[:2]
+    return next(filter(fits, near), measured)
 
 
 def _stream_line(messages: str, path: Path) -> tuple[str, str, str]:

@@ -314,14 +314,14 @@ class HuggingFaceTier:
         width, height = video.size
         even = max(width - width % 2, 2), max(height - height % 2, 2)
         return Frames(
-            count=info.frames,
+            count=video.count,
             width=width,
             height=height,
             chunks=video.frames(job.monitor),
-            warnings=(*filter(None, [start.note]), "; ".join(notes)),
+            warnings=(*filter(None, [start.note]), "; ".join(notes), *video.bent),
             ran={} if start.model == asked["text2image"] else {"text2image": start.model},
             engine=provider,
-            fps=info.fps,
+            fps=video.fps,
             output_size=even if own else None,
             ready=video.ready if own else None,
             keyframe=start.keyframe,

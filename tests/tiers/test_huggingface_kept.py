@@ -121,4 +121,39 @@ def test_a_container_whose_times_are_not_exact_costs_no_clip(
     clip = make(target.read_bytes())
     info = probe(clip.path)
     assert (info.codec, info.frames, info.constant_rate) == ("h264", 9, True)
-    assert info.fps == pytest.approx(fps, rel=0.01)
+    assert (clip.fps, info.fps) == (fps, pytest.approx(fps))
+    made = f"fal-ai made 9 frames of 128x72 at {fps} a second with org/motion"
+    assert [said for said in clip.warnings if "second" in said] == [made]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warning", "frames", "fps"),
+    [
+        (("-f", "lavfi", "-i", "sine=d=1", "-c:v", "copy"), "with sound, which is left out", 9, 16),
+        (
+            ("-vf", "setpts='if(lt(N,5),N,N*3)/16/TB'", "-fps_mode", "vfr"),
+            "were not evenly apart",
+            9,
+            None,
+        ),
+        (
+            ("-vf", "setpts=N/240/TB,fps=240"),
+            "240 frames a second, which few programs play: 2 of its 9 are kept, 60 a second",
+            2,
+            60,
+        ),
+    ],
+    ids=["sound", "uneven", "too fast"],
+)
+def test_what_is_left_out_or_bent_is_told(
+    make: Make,
+    service_video: bytes,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    warning: str,
+    frames: int,
+    fps: float | None,
+) -> None:
+    clip = make(converted(service_video, tmp_path, *arguments))
+    assert [warning in said for said in clip.warnings].count(True) == 1, clip.warnings
+    assert (clip.frames, clip.fps) == (frames, fps or clip.fps)

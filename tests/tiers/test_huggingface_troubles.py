@@ -243,7 +243,8 @@ def test_a_loading_model_is_waited_for_as_often_as_it_says(
             "made nothing with org/motion: it answered a web page, 'Sign in'",
         ),
         (POST, troubles.says(b"\0\0\0\xff" * 9), "it answered 36 bytes that are no JSON"),
-        (POST, troubles.says({"error": "out of luck"}), "made nothing"),
+        (POST, troubles.says({"error": "out of luck"}), "with org/motion: out of luck"),
+        (POST, troubles.says({"a": 1}), "its answer is not as its protocol has it"),
         (STATUS, troubles.web_page, "it answered a web page, 'Sign in'"),
         (RESULT, troubles.says({"video": None}), "its answer lacks"),
         (RESULT, troubles.says([]), "its answer lacks"),
@@ -335,8 +336,19 @@ class TestWhereItMayGo:
     ) -> None:
         hub.dialect.result = "https://127.0.0.1:1/result.mp4?key=secret"  # type: ignore[attr-defined]
         error = failure(hub, make_job)
-        assert isinstance(error, TierUnavailable)
+        assert isinstance(error, RemoteFailed)
         assert "127.0.0.1, where Hugging Face leads, cannot be reached" in error.message
+
+    @pytest.mark.parametrize("code", [401, 403, 404, 503])
+    def test_a_file_that_is_refused_is_a_job_that_was_paid_for(
+        self, hub: Scripted, make_job: JobMaker, code: int
+    ) -> None:
+        hub.meet(FILE, troubles.status(code, {"error": "expired"}), always=True)
+        error = failure(hub, make_job)
+        assert isinstance(error, RemoteFailed)
+        assert error.message == f"{FILES}, where Hugging Face leads, answered {code}: expired"
+        assert "paid for" in error.hint
+        assert "licence" not in error.hint
 
     def test_a_result_in_the_users_own_network_is_not_fetched(
         self, hub: Scripted, make_job: JobMaker

@@ -26,13 +26,20 @@ _EBML = b"\x1a\x45\xdf\xa3"
 class Video:
     """A video in a file of its own, which goes when its frames were read, or nobody will read them.
 
-    ``size`` is that of the frames handed out: the file's, cut in the middle to ``shape`` where that
-    is another one.
+    Attributes:
+        info: what the file holds.
+        size: that of the frames handed out: the file's, unless they are cut to another shape.
+        count: how many are handed out.
+        fps: and at what rate: the file's, or what plays everywhere if that is less.
     """
 
     def __init__(self, path: Path, info: VideoInfo) -> None:
+        from svd_local.media.keep import MOST_FPS
+
         self.info = info
         self.size = (info.width, info.height)
+        self.fps = min(info.fps, MOST_FPS)
+        self.count = max(round(info.frames * self.fps / info.fps), 2)
         self._path = path
         self._remove = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
 
@@ -47,6 +54,23 @@ class Video:
         lower = self.info.width, round(self.info.width / wanted)
         self.size = narrower if own > wanted else lower
         return True
+
+    @property
+    def bent(self) -> tuple[str, ...]:
+        """What of the file the clip will not have, in a sentence each."""
+        said = []
+        if self.info.sound:
+            said.append("the video came with sound, which is left out")
+        if not self.info.constant_rate:
+            said.append(
+                f"the video's frames were not evenly apart: they are now, at {self.fps:g} a second"
+            )
+        if self.count < self.info.frames:
+            said.append(
+                f"the video had {self.info.fps:g} frames a second, which few programs play:"
+                f" {self.count} of its {self.info.frames} are kept, {self.fps:g} a second"
+            )
+        return tuple(said)
 
     @property
     def ready(self) -> Path | None:
@@ -67,8 +91,11 @@ class Video:
 
         width, height = self.size
         x, y = (self.info.width - width) // 2, (self.info.height - height) // 2
+        kept = {number * self.info.frames // self.count for number in range(self.count)}
         try:
             for done, frame in enumerate(decode_frames(self._path, check=monitor.check), 1):
+                if done - 1 not in kept:
+                    continue
                 yield frame[None, y : y + height, x : x + width]
                 monitor.report("decode", done, self.info.frames)
         finally:

@@ -120,6 +120,38 @@ def test_redirects_of_a_download(to: str, allowed: bool) -> None:
         GATE.follow(asked, target)
 
 
+@pytest.mark.parametrize(
+    ("method", "to", "where"),
+    [
+        ("GET", "http://server.example:81/x", "http://server.example:81"),
+        ("POST", "http://server.example:80/y", "http://server.example/y"),
+        ("POST", "https://server.example/x", "https://server.example"),
+        ("GET", "file:///etc/passwd", "an address without a host (file)"),
+        ("GET", "https://word.example/x", "https://***.example"),
+    ],
+)
+def test_where_a_redirect_leads_is_named_in_full(method: str, to: str, where: str) -> None:
+    address = Address.parse("http://server.example", "user:word")
+    assert address is not None
+    asked = request(method, "http://server.example/x", authorization="x")
+    with pytest.raises(TierUnavailable) as caught:
+        address.gate({}, "ITS_SETTING").follow(asked, http_library().URL(to))
+    assert caught.value.message.endswith(f"sends requests on to {where}")
+    assert "set ITS_SETTING to where it leads" in caught.value.hint
+
+
+def test_the_hint_of_a_redirect_is_of_some_use() -> None:
+    url = http_library().URL("https://other.example/x")
+    for asked in (
+        request("POST", "https://home.example/api/models/x"),
+        request("POST", "https://files.example/x"),
+    ):
+        with pytest.raises(TierUnavailable) as caught:
+            GATE.follow(asked, url)
+        assert "set" not in caught.value.hint
+        assert "Use another provider or tier" in caught.value.hint
+
+
 def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(GATE)
     address = Address.parse("http://host", "user:secret")
