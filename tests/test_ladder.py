@@ -128,7 +128,9 @@ def test_ctrl_c_keeps_the_attempts() -> None:
     def serve(tier: Tier, before: tuple[Attempt, ...]) -> str:
         if tier.id == "better":
             raise errors.TierUnavailable("402")
-        raise KeyboardInterrupt
+        stop = KeyboardInterrupt()
+        stop.add_note("It may go on")
+        raise stop
 
     with pytest.raises(KeyboardInterrupt) as caught:
         climb(_ladder(), serve)
@@ -137,6 +139,7 @@ def test_ctrl_c_keeps_the_attempts() -> None:
         ("better", "tier-unavailable"),
         ("worse", "cancelled"),
     ]
+    assert attempts[1].reason == "interrupted. It may go on"
 
 
 class TestBreakers:

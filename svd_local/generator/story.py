@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -208,6 +209,7 @@ class VideoGenerator:
         delivery: Delivery,
     ) -> Clip:
         """One rung: plan, look in the catalog, then make the clip."""
+        begun = time.monotonic() - monitor.spent.waited_s
         with self._breakers.watching(tier, serves=False):
             plan = tier.plan(request, monitor)
         sources = gather(request, plan, self.settings, monitor)
@@ -234,26 +236,36 @@ class VideoGenerator:
             catalog = self._open_catalog()
             _ready(catalog)
             begin = Beginning(request, plan, sources, folder, before, monitor, delivery)
-            return self._make(tier, begin, place, catalog)
+            return self._make(tier, begin, place, catalog, begun)
 
-    def _make(self, tier: Tier, begin: Beginning, place: Place, catalog: Catalog) -> Clip:
-        """Keyframes, then frames in the clip's turn, then the rest beside the next clip's."""
+    def _make(
+        self, tier: Tier, begin: Beginning, place: Place, catalog: Catalog, begun: float
+    ) -> Clip:
+        """Keyframes, then frames in the clip's turn, then the rest beside the next clip's.
+
+        ``begun`` is when the rung was, on the monotonic clock, less what had been waited until then.
+        """
         from svd_local.generator.finish import encoded
 
         plan, monitor = begin.plan, begin.monitor
+        spent = monitor.spent
         wait = (monitor.check, monitor.waits)
         self._breakers.check(tier)
         with ExitStack() as beyond, ExitStack() as turn:
             if begin.paints:
-                _await(place.turn(*wait), _HERE, monitor.spent, turn)
+                _await(place.turn(*wait), _HERE, spent, turn)
             work = begin.prepared()
             if plan.leaves_machine:
                 turn.close()
                 place.leave()
-                _await(self._elsewhere[tier.id].take(*wait), tier.id, monitor.spent, turn)
+                _await(self._elsewhere[tier.id].take(*wait), tier.id, spent, turn)
             elif not begin.paints:
-                _await(place.turn(*wait), _HERE, monitor.spent, turn)
+                _await(place.turn(*wait), _HERE, spent, turn)
             self._breakers.check(tier)  # again: others may have found it dead meanwhile
+            gone_s = time.monotonic() - begun - spent.waited_s
+            plan = dataclasses.replace(
+                plan, spent_s=gone_s - (work.keyframe_s if begin.paints else 0.0)
+            )
             with self._breakers.watching(tier):
                 frames = tier.generate(Job(work.request, plan, work.keyframes, work.monitor))
             finishing = beyond.enter_context(encoded(work, frames, self._encoders))

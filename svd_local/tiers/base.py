@@ -65,7 +65,8 @@ class Plan:
     leaves_machine: bool = False
     """Whether another machine makes the frames, so that none of this one's is occupied by them."""
     spent_s: float = 0.0
-    """Seconds of the tier's deadline that planning took."""
+    """Seconds of the tier's deadline that are gone before it makes the frames: for planning, and for all
+    that was prepared since, but for waiting and for a picture painted here."""
 
     def seeded(self, seed: int) -> Plan:
         """The same plan with ``seed`` as it will run."""

@@ -194,11 +194,11 @@ class HuggingFaceTier:
         token = self._find_token()
         if token is None or not job.keyframes:
             raise TierUnavailable("no Hugging Face token is set", hint="Set HUGGING_FACE_TOKEN.")
+        ends = time.monotonic() + self.policy.deadline_s - job.plan.spent_s
         # What would keep a video from being looked at is found out before anything is paid for.
         ffmpeg.version()
         check_temporary_room(_VIDEO_BYTES)
-        ends = time.monotonic() + self.policy.deadline_s
-        start = self._start(job, token)
+        start = self._start(job, token, ends)
         call, gate = Call(ends - time.monotonic()), self._gate(token, _ADVICE)
         late = _late(f"made no video of {self.model}", self.policy.deadline_s)
 
@@ -276,13 +276,15 @@ class HuggingFaceTier:
         tick = _Notes(job.monitor, call, stage).tick
         return supervise(call, at_the_door, job.monitor, lambda: late, tick)
 
-    def _start(self, job: Job, token: str) -> _Start:
-        """What the video is to begin with: the job's keyframe, or one painted from its words."""
+    def _start(self, job: Job, token: str, ends: float) -> _Start:
+        """What the video is to begin with: the job's keyframe, or one painted from its words, in half of
+        the time till ``ends`` at most.
+        """
         drawn, model = job.keyframes[0], job.plan.parameters["text2image"]
         if model is None or drawn.origin != "illustration" or job.request.prompt is None:
             return _Start(drawn, None)
         words, size, seed = job.request.prompt, job.plan.size, job.plan.parameters["seed"]
-        most_s = min(_PAINTING_S, self.policy.deadline_s / 2)
+        most_s = round(min(_PAINTING_S, max(0.0, ends - time.monotonic()) / 2), 1)
         call, late = Call(most_s), _late(f"painted no picture with {model}", most_s)
         gate = self._gate(token, {**_ADVICE, **_PAINTING_ADVICE})
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,29 @@ def test_a_clip_is_a_checked_file_with_poster_comment_and_row(
     assert clip.quality is not None
     assert [a.outcome for a in clip.attempts] == ["ok"]
     assert not list(clip.path.parent.glob(".*"))
+
+
+def test_what_is_prepared_counts_within_the_tiers_deadline(
+    generator: VideoGenerator, tier: _Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import svd_local.keyframe as keyframe
+
+    make, spent = keyframe.make_keyframes, []
+
+    def slow(*args: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return make(*args, **named)
+
+    def generate(job: Job) -> Frames:
+        spent.append(job.plan.spent_s)
+        raise TierFailed("enough")
+
+    monkeypatch.setattr(keyframe, "make_keyframes", slow)
+    monkeypatch.setattr(tier, "generate", generate)
+    begun = time.monotonic()
+    with pytest.raises(TierFailed):
+        _fake(generator)
+    assert 0.3 <= spent[0] <= time.monotonic() - begun
 
 
 def test_the_document_has_every_key_of_the_contract(generator: VideoGenerator) -> None:

@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[Trouble, Outcome, Outcome, Outcome, Outcome]] = {
     ),
     "drops": (troubles.drop, "busy", "busy", "busy", "busy"),
     "cuts off": (troubles.cut, "busy", "busy", "busy", "busy"),
-    "redirects": (_ELSEWHERE, "unavailable", "unavailable", "unavailable", "unavailable"),
+    "redirects": (_ELSEWHERE, "unavailable", "failed", "unavailable", "unavailable"),
     "redirects to no address": (troubles.redirect("https://[::1/x"), *["failed"] * 4),
     "redirects to nowhere": (troubles.redirect(""), *["failed"] * 4),
     "answers HTML": (troubles.web_page, "failed", "failed", "failed", "failed"),
@@ -75,8 +75,14 @@ TABLE: dict[str, tuple[Trouble, Outcome, Outcome, Outcome, Outcome]] = {
     "announces 4 GB": (troubles.huge, "failed", "failed", "failed", "failed"),
     "never ends": (troubles.endless, "failed", "failed", "failed", "failed"),
     "compresses": (troubles.compressed, "failed", "failed", "failed", "failed"),
-    "refuses the key": (troubles.status(401), *["unavailable"] * 4),
-    "has nothing there": (troubles.status(404), *["unavailable"] * 4),
+    "refuses the key": (
+        troubles.status(401),
+        *("unavailable", "failed", "unavailable", "unavailable"),
+    ),
+    "has nothing there": (
+        troubles.status(404),
+        *("unavailable", "failed", "unavailable", "unavailable"),
+    ),
     "has a bug": (troubles.status(500), "failed", "failed", "failed", "failed"),
 }
 """A web UI's first answer that is any JSON object is taken for one of ``other`` make: ``ok``."""

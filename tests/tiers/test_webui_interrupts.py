@@ -128,7 +128,12 @@ def test_a_deadline_that_passes_in_line_stops_nothing(make_job: JobMaker) -> Non
 def test_a_job_is_not_ours_that_began_once_ours_was_done(make_job: JobMaker) -> None:
     """As where the answer is still on its way."""
     first = {"id": "a", "job": "api-txt", "op": "begin"}
-    history = [first, {**first, "op": "end"}, {**first, "id": "b"}, {**first, "id": "b", "op": "end"}]
+    history = [
+        first,
+        {**first, "op": "end"},
+        {**first, "id": "b"},
+        {**first, "id": "b", "op": "end"},
+    ]
     before, after = History.parse(history[:2]), History.parse([*history, {**first, "id": "c"}])
     assert not after.only_one_since(before)
     assert History.parse(history[:3]).only_one_since(before)

@@ -90,8 +90,8 @@ class Door:
         """The answer to ``request``, read to its end; its status is one of 2xx.
 
         Raises:
-            TierBusy, TierUnavailable, RemoteFailed: there is none, in ``refusals``' words. Of a file
-                elsewhere always the last: it is the result of work that was done.
+            TierBusy, TierUnavailable, RemoteFailed: there is none, in ``refusals``' words. A file
+                elsewhere is the result of work that was done: where it cannot be had, the work failed.
             Over: the call has ended or run out of time.
         """
         if self.gate.is_home(request.url.host):
@@ -99,7 +99,10 @@ class Door:
         try:
             return self._answer_to(request)
         except (TierBusy, TierUnavailable, RemoteFailed) as error:
-            raise RemoteFailed(error.message, hint=f"{_DONE} {error.hint}".strip()) from None
+            error.hint = f"{_DONE} {error.hint}".strip()
+            if isinstance(error, TierUnavailable):
+                raise RemoteFailed(error.message, hint=error.hint) from error
+            raise
 
     def _answer_to(self, request: Any) -> Any:
         tries = 0

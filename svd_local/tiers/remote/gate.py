@@ -89,7 +89,10 @@ class Gate:
         bare = not any(name in request.headers for name in _CREDENTIALS)
         here = (request.url.scheme, request.url.host, request.url.port)
         same = here == (target.scheme, target.host, target.port)
-        as_safe = target.scheme == "https" or (request.url.scheme, target.scheme) == ("http", "http")
+        as_safe = target.scheme == "https" or (request.url.scheme, target.scheme) == (
+            "http",
+            "http",
+        )
         lent = self.is_home(target.host) and not self.is_home(request.url.host)
         if asks and as_safe and not lent and (bare or same):
             return

@@ -14,13 +14,11 @@ seen, and how fast.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from svd_local.errors import SvdLocalError
 from svd_local.tiers.remote.webui_api import Doing, History, WebUIApi
 
 _FRESH_S = 0.5
@@ -127,16 +125,11 @@ def _runs(looks: Sequence[Look]) -> list[list[Look]]:
     for look in looks:
         before = runs[-1][-1].doing if runs else None
         now = look.doing
-        if before is None or now.done < before.done or now.total != before.total:
-            runs.append([])
-        elif now.run != before.run:
+        if (
+            before is None
+            or now.done < before.done
+            or (now.total, now.run) != (before.total, before.run)
+        ):
             runs.append([])
         runs[-1].append(look)
     return runs
-
-
-def looked(api: WebUIApi) -> Look | None:
-    """What it is at; None where it does not say."""
-    with contextlib.suppress(SvdLocalError):
-        return Look(time.monotonic(), api.doing())
-    return None

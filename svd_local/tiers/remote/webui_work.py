@@ -20,7 +20,7 @@ from svd_local.tiers.remote.gate import Gate
 from svd_local.tiers.remote.library import trust
 from svd_local.tiers.remote.pace import Pace
 from svd_local.tiers.remote.webui_api import Doing, Server, WebUIApi, as_base64, svd_arguments
-from svd_local.tiers.remote.webui_whose import Before, Look, cut_short, is_ours, looked
+from svd_local.tiers.remote.webui_whose import Before, Look, cut_short, is_ours
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -235,9 +235,10 @@ class Work:
         """
         looks = [] if self._witness is None else self._witness.looks
         answered = time.monotonic()
-        last = looked(api)
-        over = last is not None and last.doing.interrupted
-        over = over and (last.doing.task is None or last.doing.may_be(self._task))
+        last = Doing()
+        with contextlib.suppress(SvdLocalError):
+            last = api.doing()
+        over = last.interrupted and (last.task is None or last.may_be(self._task))
         seen = looks[-1].doing if looks else Doing()
         cut = cut_short(looks, self._task, answered) if steps_told else None
         if cut is None and not over and not (seen.interrupted and seen.may_be(self._task)):
