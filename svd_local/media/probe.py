@@ -29,7 +29,11 @@ scripts (concat, hls, dash, sdp, image2) and drawings (svg) are not among them."
 _HINT = "Check that the file is a whole MP4, MOV, WebM, MKV or AVI video and no other kind of file."
 _SOUND = re.compile(r"^\[info\]   Stream #0:\d+.*?: Audio: ", re.MULTILINE)
 """The line in which ffmpeg describes a sound track of the input; tags are deeper indented."""
-_USUAL = (*map(Fraction, range(1, 121)), *(Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)))
+_USUAL = (
+    *map(Fraction, range(1, 121)),
+    *(Fraction(15, 2), Fraction(25, 2)),
+    *(Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)),
+)
 """Frame rates that a container's rounded times may stand for."""
 _REFUSE = ("-xerror", "-err_detect", "explode")
 # H.264's chroma samples are left-aligned; swscale takes them for centred, half a pixel off.

@@ -138,6 +138,10 @@ def test_a_job_is_not_ours_that_began_once_ours_was_done(make_job: JobMaker) -> 
     assert not after.only_one_since(before)
     assert History.parse(history[:3]).only_one_since(before)
     assert not History.parse(history).only_one_since(before)  # it is over
+    loading = {"id": "l", "job": "load model", "op": "begin"}
+    loaded = [*history[:2], loading, {**loading, "op": "end"}]
+    assert History.parse([*loaded, history[2]]).only_one_since(before)
+    assert History.parse(loaded[:3]).running
     assert not History.parse(history[2:3]).only_one_since(before)  # what was before is forgotten
 
 

@@ -72,7 +72,8 @@ class History:
     @classmethod
     def parse(cls, entries: list[Any]) -> History:
         """From beginnings and ends as they are recorded. A job that failed has no end: work for the API
-        is done one after the other, so the next of it ends that one, too.
+        is done one after the other, so the next of it ends that one, too. A model that is loaded is no
+        job of its own: the first request does that before its job begins.
         """
         jobs: list[str] = []
         within: list[str] = []
@@ -81,7 +82,7 @@ class History:
             if what == "begin":
                 if job.startswith("api-"):
                     within = []
-                if not within:
+                if not within and not job.startswith("load "):
                     jobs.append(name)
                 within.append(name)
             elif what == "end" and name in within:

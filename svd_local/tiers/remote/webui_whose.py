@@ -3,7 +3,7 @@
 ``/interrupt`` stops whatever the server is at, so it is sent only where there is reason to know that
 this is our job:
 
-- The server says so (AUTOMATIC1111 since 1.10, Forge): it names the job it is at.
+- The server says so (newer AUTOMATIC1111, Forge): it names the job it is at.
 - Else it was idle a moment before our request left, and the first job it was at since is the one it is
   still at. SD.Next looks idle between the parts of one job, but records where jobs begin and end.
 
