@@ -157,10 +157,11 @@ class WebUITier:
             raise TierUnavailable("no web UI is set", hint="Set STABLE_DIFFUSION_LOCAL_URL.")
         work = Work(self._way, job)
         if job.plan.kind == "animated-stills":
-            return _animated(job, work.stills())
+            frames = _animated(job, work.stills())
+            return dataclasses.replace(frames, warnings=(*frames.warnings, *work.warnings))
         images = work.frames()
         if len(images) > 1:
-            return _frames(job, images)
+            return _frames(job, images, work.warnings)
         self._lacks_svd = True
         raise RemoteFailed(
             "SD.Next answered one picture where it was asked for a video",
@@ -296,13 +297,12 @@ def _animated(job: Job, pictures: Sequence[Image]) -> Frames:
     return ImageSequenceTier().generate(dataclasses.replace(job, keyframes=tuple(keyframes)))
 
 
-def _frames(job: Job, images: Sequence[Image]) -> Frames:
+def _frames(job: Job, images: Sequence[Image], warnings: tuple[str, ...]) -> Frames:
     """The server's pictures as frames, all of the first one's size."""
     width, height = images[0].size
     asked = int(job.plan.parameters["frames"])
-    warnings: tuple[str, ...] = ()
     if len(images) != asked:
-        warnings = (f"{asked} frames were asked for, {len(images)} were made",)
+        warnings = (f"{asked} frames were asked for, {len(images)} were made", *warnings)
     chunks = _arrays(images, job.monitor)
     return Frames(len(images), width, height, chunks, warnings=warnings)
 

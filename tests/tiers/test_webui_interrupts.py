@@ -15,6 +15,7 @@ from servers.webui import Kind, WebUI
 from svd_local.errors import Cancelled, SvdLocalError, TierBusy
 from svd_local.tiers.base import Job, Monitor
 from svd_local.tiers.policy import Policy
+from svd_local.tiers.remote import webui_work
 from svd_local.tiers.remote.webui_api import Doing, History
 from svd_local.tiers.remote.webui_whose import Look, cut_short
 from svd_local.tiers.webui import WebUITier
@@ -236,18 +237,46 @@ def test_a_job_that_ends_long_before_its_steps_are_done_was_cut(
     seen: list[Look], answered: float, at: int | None
 ) -> None:
     found = cut_short(seen, "ours", answered)
-    assert (None if found is None else found.done) == at
+    assert (None if found is None else found.seen.done) == at
+    assert found is None or found.sure
+
+
+@pytest.mark.parametrize("total", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("phase", [0.05, 0.2, 0.35, 0.49])
+@pytest.mark.parametrize("step_s", [0.3, 0.6, 0.9, 1.2])
+def test_few_steps_that_are_counted_late_are_whole(total: int, phase: float, step_s: float) -> None:
+    """A count of 0 during the first step, and never the last one; seen twice a second till the answer."""
+    over = total * step_s + 0.05
+    at = [phase + 0.5 * number for number in range(100) if phase + 0.5 * number < over]
+    seen = [Look(when, Doing(min(int(when / step_s), total - 1), total)) for when in at]
+    assert cut_short(seen, "ours", over) is None
+
+
+def test_what_may_have_been_cut_is_kept_and_doubted(
+    make_job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cut_short(looks(2, 4, 6, 8), "ours", 2.1)
+    assert found is not None
+    assert not found.sure
+    monkeypatch.setattr(webui_work, "cut_short", lambda *_: found)
+    dialect = WebUI(seconds=0.7)
+    with serving(dialect) as server:
+        tier = WebUITier(server.url, policy=PATIENT)
+        warnings = tier.generate(make_job(tier, image=None, duration=1.0)).warnings
+    assert [text.partition(" may ")[2] for text in warnings] == [
+        "have been interrupted at picture 1 of 1, at step 8 of 20: look whether it is whole"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["automatic1111", "sdnext"])
 def test_a_picture_is_none_where_the_next_job_made_the_server_forget(
     kind: Kind, make_job: JobMaker
 ) -> None:
-    dialect = WebUI(kind, seconds=5)
+    dialect = WebUI(kind, seconds=9)
     dialect.lists_scripts = False
     with serving(dialect) as server:
         other = Other(server, make_job)
-        time.sleep(1.65)
+        time.sleep(1.9)
         dialect.forgets = True
         dialect._post_interrupt(None)
         came = other.wait()

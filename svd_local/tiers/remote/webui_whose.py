@@ -27,6 +27,10 @@ _RISES = 2
 """So many times a job must have been seen further along before its speed is known."""
 _WHOLE = 0.75
 """The share of its steps a job must have come to, by its own speed, when it is answered."""
+_HOPELESS = 0.5
+"""The share it cannot have come to though it went on at twice that speed, where it was cut for sure."""
+_FEW_STEPS = 8
+"""A count that is behind by a step or two says nothing sure of fewer."""
 _JUST_BEGUN_S = 0.75
 """The server sends an answer after it has begun the next job, but not long after."""
 
@@ -92,9 +96,19 @@ def is_ours(
     return not now.idle and runs <= {now.run}
 
 
-def cut_short(looks: Sequence[Look], task: str, answered: float) -> Doing | None:
-    """How far our job was last seen, where it was answered long before its steps can have been done;
-    None where it may be whole, or was not seen often enough.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A job that was answered long before its steps can have been done."""
+
+    seen: Doing
+    """How far it was last seen."""
+    sure: bool
+    """Whether there is no doubt; else it looks so, and a picture that is whole is too good to lose."""
+
+
+def cut_short(looks: Sequence[Look], task: str, answered: float) -> Cut | None:
+    """Whether our job was cut, by how far it was seen; None where it looks whole, or was not seen often
+    enough. A server counts a step when it is done, or tells of it when it begins.
     """
     if any(look.doing.tells for look in looks):
         runs = [[look for look in looks if look.doing.task == task]]
@@ -115,8 +129,11 @@ def cut_short(looks: Sequence[Look], task: str, answered: float) -> Doing | None
     if len(rises) < _RISES:
         return None
     last = run[-1].doing
-    reached = last.done + max(rises) * (end - run[-1].at)
-    return last if reached < _WHOLE * last.total else None
+    more = max(rises) * (end - run[-1].at)
+    if last.done + 1 + more >= _WHOLE * last.total:
+        return None
+    hopeless = last.done + 2 + 2 * more < _HOPELESS * last.total
+    return Cut(last, sure=hopeless and last.total >= _FEW_STEPS)
 
 
 def _runs(looks: Sequence[Look]) -> list[list[Look]]:

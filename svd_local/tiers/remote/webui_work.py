@@ -123,6 +123,8 @@ class Work:
         self._label = self._task = ""
         self._sdnext = self._asked["server"] == _SDNEXT
         self._witness: _Witness | None = None
+        self.warnings: tuple[str, ...] = ()
+        """What is doubtful of the pictures that came."""
 
     def stills(self) -> list[Image]:
         """A first picture, the request's own or painted from its words, and variations of it."""
@@ -241,13 +243,22 @@ class Work:
         over = last.interrupted and (last.task is None or last.may_be(self._task))
         seen = looks[-1].doing if looks else Doing()
         cut = cut_short(looks, self._task, answered) if steps_told else None
-        if cut is None and not over and not (seen.interrupted and seen.may_be(self._task)):
-            return
-        far = "" if cut is None else f", at step {cut.done} of {cut.total}"
-        raise TierBusy(
-            f"{self._way.gate.who} was interrupted at {self._label}{far}: it is not whole",
-            hint="Somebody had the server stop. Try again.",
-        )
+        far = "" if cut is None else f", at step {cut.seen.done} of {cut.seen.total}"
+        who = self._way.gate.who
+        ours = seen.interrupted and seen.tells and seen.may_be(self._task)
+        if over or ours or (cut is not None and cut.sure):
+            raise TierBusy(
+                f"{who} was interrupted at {self._label}{far}: it is not whole",
+                hint="Somebody had the server stop. Try again.",
+            )
+        # Where it does not say whose job it had stopped, that may have been the one before ours. Were it
+        # ours, it would say so still, unless the next one has begun.
+        either = seen.interrupted and not seen.tells and not last.idle
+        if cut is not None or either:
+            doubt = (
+                f"{who} may have been interrupted at {self._label}{far}: look whether it is whole"
+            )
+            self.warnings += (doubt,)
 
     def _run(self, stage: str, paint: Callable[[WebUIApi], list[Image]]) -> list[Image]:
         way, monitor = self._way, self._job.monitor
