@@ -66,7 +66,8 @@ def refusal(
     if status in _UNUSABLE:
         return TierUnavailable(message, hint=hint)
     if status in _BUSY:
-        return TierBusy(message, hint=hint, retry_after_s=asked_wait(headers, body))
+        # To ask for no wait at all is to name none: "try again in 0 s" helps nobody whose tries are used up.
+        return TierBusy(message, hint=hint, retry_after_s=asked_wait(headers, body) or None)
     return RemoteFailed(message, hint=hint)
 
 
