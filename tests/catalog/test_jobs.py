@@ -142,6 +142,17 @@ def test_a_running_job_that_the_manifest_lost_is_never_queued_again(enroll, jobs
     assert (back.added, back.known, back.leaving) == (5, 2, 0)
 
 
+def test_a_failed_job_that_the_manifest_lost_is_wanted_no_more(enroll, jobs, claim):
+    batch = enroll([new(0), new(1)]).batch
+    assert jobs.fail(claim(batch), BAD, tries=1, delay_s=0).state == "failed"
+    corrected = enroll([new(5, index=0), new(1)])
+    assert (corrected.added, corrected.cancelled) == (1, 0)
+    assert jobs.counts(batch.id) == {"cancelled": 1, "queued": 2}
+    enroll([new(0), new(1)])
+    [back] = [job for job in jobs.jobs(batch.id) if job.key == new(0).key]
+    assert (back.state, back.attempt, back.reason) == ("queued", 0, None)
+
+
 def test_a_running_job_whose_row_comes_back_goes_on(enroll, jobs, claim):
     enroll([new(0), new(1)])
     lease = claim(enroll([new(0), new(1)]).batch)

@@ -35,7 +35,7 @@ _MOVED = (
     )
 )
 _UNMARKED = _MOVED.values(error_code=None, error_message=None, error_hint=None)
-_BACK = _UNMARKED.values(state="queued", finished_at=None)
+_BACK = _UNMARKED.values(state="queued", finished_at=None, attempt=0, lost=0)
 _AT_ONCE = 1000
 
 
@@ -98,13 +98,16 @@ def enrol(
     # Each state again in the statement: a worker may have claimed or finished the job meanwhile.
     over = {**_GONE, "state": "cancelled", "token": None, "finished_at": moment}
     cancelled = _change(session, lost, "queued", over)
+    _change(
+        session, lost, "failed", over
+    )  # nobody wants it any more: a row that was corrected is another
     return batch, added, len(seen) - added, cancelled, _change(session, lost, "running", _GONE)
 
 
 def _change(session: Session, rows: Sequence[Any], state: str, values: Mapping[str, Any]) -> int:
     """Change those of ``rows`` that are in ``state``; answers how many are."""
     count = 0
-    for ids in _portions(row.id for row in rows if row.state in ("queued", "running")):
+    for ids in _portions(row.id for row in rows if row.state in ("queued", "running", "failed")):
         done = session.execute(
             update(_JOBS).where(_JOBS.c.id.in_(ids), _JOBS.c.state == state).values(**values)
         )

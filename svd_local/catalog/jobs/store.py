@@ -70,9 +70,9 @@ class Jobs(BatchNotes):
         """Make the batch ``name`` hold ``jobs``; the same again changes nothing.
 
         A job whose key the batch knows stays as it was enrolled, whatever its state; only its row,
-        index and priority follow the manifest. New ones are added. Queued ones that are no longer
-        among ``jobs`` are cancelled, and come back with their row; running ones are as soon as their
-        workers end or give them back. ``options``, JSON-able, are kept where none are known;
+        index and priority follow the manifest. New ones are added. Queued and failed ones that are no
+        longer among ``jobs`` are cancelled, and come back with their row and all their tries; running
+        ones are as soon as their workers end or give them back. ``options``, JSON-able, are kept where none are known;
         ``skipped``, likewise, or that nothing was, is kept each time.
 
         Raises:
@@ -354,7 +354,9 @@ class Jobs(BatchNotes):
 def _unseen(times: int) -> Reason:
     often = "" if times == 1 else f", for the {times}. time"
     return Reason(
-        WORKER_LOST, f"its worker ended, or hung, without a word{often}", WORKER_LOST_HINT
+        WORKER_LOST,
+        f"its worker, or the whole command, ended or hung without a word{often}",
+        WORKER_LOST_HINT,
     )
 
 
