@@ -231,3 +231,8 @@ class Cancelled(SvdLocalError):
 
     code = "cancelled"
     exit_status = 130
+
+    @classmethod
+    def by(cls, stop: KeyboardInterrupt) -> Cancelled:
+        """Of an interrupt, with what was noted on it on its way."""
+        return cls("interrupted", hint=". ".join(getattr(stop, "__notes__", ())))

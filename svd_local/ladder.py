@@ -65,9 +65,7 @@ def climb(
                 raise
             continue
         except KeyboardInterrupt as stop:
-            said = ". ".join(getattr(stop, "__notes__", ()))
-            cancel = Cancelled("interrupted", hint=said)
-            cancelled = _attempt(tier.id, cancel, time.monotonic() - started)
+            cancelled = _attempt(tier.id, Cancelled.by(stop), time.monotonic() - started)
             stop.attempts = (*attempts, cancelled)  # type: ignore[attr-defined]
             raise
         attempts.append(Attempt(tier.id, "ok", elapsed_s=time.monotonic() - started))

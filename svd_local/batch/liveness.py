@@ -20,6 +20,12 @@ from svd_local.storage import Lock, storing
 FOLDER = ".svd-workers"
 
 
+def own_name() -> str:
+    """A name for who asks, in this process on this machine, unlike any other's; fit for a file."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 class Presence:
     """This worker's sign of life below ``media_dir``; a context manager.
 
@@ -29,8 +35,7 @@ class Presence:
 
     def __init__(self, media_dir: Path) -> None:
         self._folder = media_dir.absolute() / FOLDER
-        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60]
-        self.name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = own_name()
         """The worker's name, unlike any other's."""
         self._lock: Lock | None = None
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from svd_local.batch.events import Begun, Event, EventCallback, Paused, Resumed
+from svd_local.batch.liveness import own_name
 from svd_local.errors import StorageFailed
 from svd_local.settings import Settings
 
@@ -43,7 +41,7 @@ class _Notes:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._who = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._who = own_name()
         self._batch: str | None = None
         self._changed = threading.Condition()
         self._pause: Paused | None = None

@@ -189,7 +189,7 @@ def _make(
         except SvdLocalError as error:
             return clips, error
         except KeyboardInterrupt as stop:
-            cancelled = Cancelled("interrupted", hint=". ".join(getattr(stop, "__notes__", ())))
+            cancelled = Cancelled.by(stop)
             cancelled.attempts = getattr(stop, "attempts", ())
             return clips, cancelled
     return clips, None

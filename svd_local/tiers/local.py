@@ -154,9 +154,7 @@ class LocalTier:
             require_fp8(checkpoint)
         native = native_of(checkpoint, request)
         parameters, corrections = generated_parameters(request, native)
-        if (
-            self._budget(request) is not None
-        ):  # one that no plan keeps to is refused before any work
+        if self._budget(request) is not None:  # one below the smallest plan is refused here
             self._ways(request, checkpoint, device, parameters)
         size = (parameters.width, parameters.height)
         return Plan(

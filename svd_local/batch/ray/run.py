@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from svd_local.batch.adoption import adopt_and_tell
 from svd_local.batch.control import Control, interrupts
@@ -22,9 +21,6 @@ from svd_local.batch.spec import JobSpec
 from svd_local.batch.summary import BatchSummary
 from svd_local.errors import InvalidRequest
 from svd_local.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 _LOOK_UP_S = 0.2
 _CANCELLING = 2

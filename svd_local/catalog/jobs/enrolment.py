@@ -98,9 +98,7 @@ def enrol(
     # Each state again in the statement: a worker may have claimed or finished the job meanwhile.
     over = {**_GONE, "state": "cancelled", "token": None, "finished_at": moment}
     cancelled = _change(session, lost, "queued", over)
-    _change(
-        session, lost, "failed", over
-    )  # nobody wants it any more: a row that was corrected is another
+    _change(session, lost, "failed", over)  # a row that was corrected is another
     return batch, added, len(seen) - added, cancelled, _change(session, lost, "running", _GONE)
 
 

@@ -72,8 +72,8 @@ class Jobs(BatchNotes):
         A job whose key the batch knows stays as it was enrolled, whatever its state; only its row,
         index and priority follow the manifest. New ones are added. Queued and failed ones that are no
         longer among ``jobs`` are cancelled, and come back with their row and all their tries; running
-        ones are as soon as their workers end or give them back. ``options``, JSON-able, are kept where none are known;
-        ``skipped``, likewise, or that nothing was, is kept each time.
+        ones are as soon as their workers end or give them back. ``options``, JSON-able, are kept where
+        none are known; ``skipped``, likewise, or that nothing was, is kept each time.
 
         Raises:
             ValueError: two of ``jobs`` have one key.
@@ -183,7 +183,8 @@ class Jobs(BatchNotes):
     ) -> Job:
         """This try failed: queue the job again in ``delay_s`` seconds, or give it up.
 
-        It is given up where that was try ``tries``, those apart of which nobody saw the end, or where ``final`` says that no try can succeed.
+        It is given up where that was try ``tries``, those apart of which nobody saw the end, or where
+        ``final`` says that no try can succeed.
         Without ``counts`` nothing was tried, and the job keeps its tries.
 
         Raises:
@@ -249,7 +250,7 @@ class Jobs(BatchNotes):
         with self._ready().writing() as session:
             theirs = and_(JobRow.worker == worker, JobRow.state == "running")
             gone = and_(theirs, JobRow.error_code == NOT_IN_MANIFEST)
-            _update(session, gone, state="cancelled", finished_at=now(session), lease_until=None)
+            _update(session, gone, **_dropped(now(session)))
             back = {"state": "queued", "attempt": JobRow.attempt - 1, "lease_until": None}
             return _update(session, theirs, **back)
 
