@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,11 @@ from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import new_jobs, place_of
 from svd_local.batch.spec import JobSpec
 from svd_local.catalog.jobs import Batch, Enrolment, Job
-from svd_local.errors import InvalidRequest, StorageFailed
+from svd_local.errors import InvalidRequest
 from svd_local.storage import check_writable, leftovers, storing, sweep
 
 if TYPE_CHECKING:
+    from svd_local.batch.logbook import Logbook
     from svd_local.batch.summary import BatchSummary
     from svd_local.catalog import Catalog
 
@@ -74,23 +74,18 @@ def concluded(
     batch_id: str,
     folders: Iterable[Path],
     summarise: Callable[[Batch, tuple[Job, ...]], BatchSummary],
+    book: Logbook,
     *,
     stopped: bool,
 ) -> BatchSummary:
     """The end of a run: sweep, have ``summarise`` say of the batch and its failures what the run came to,
-    and keep that for the report.
+    and note that for the report.
     """
     sweep_last(folders, hurry=stopped)
     failures = tuple(catalog.jobs.jobs(batch_id, state="failed", limit=None))
     summary = summarise(catalog.jobs.batch(batch_id), failures)
-    record(catalog, summary)
+    book.ended(summary)
     return summary
-
-
-def record(catalog: Catalog, summary: BatchSummary) -> None:
-    """Keep what a run came to, for the report. A run is over also where that cannot be written."""
-    with suppress(StorageFailed):
-        catalog.jobs.ran(summary.batch.id, summary.figures(), summary.elapsed_s)
 
 
 def folders_of(catalog: Catalog, batch_id: str, folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from svd_local.storage import Lock, storing
+from svd_local.storage import Lock, held, storing
 
 FOLDER = ".svd-workers"
 
@@ -24,6 +24,13 @@ def own_name() -> str:
     """A name for who asks, in this process on this machine, unlike any other's; fit for a file."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60]
     return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def lives(media_dir: Path, name: str | None) -> bool | None:
+    """Whether the worker or command called ``name`` lives, by its sign of life below ``media_dir``; None
+    where there is none, as of one on another machine. Nothing is changed by looking.
+    """
+    return None if name is None else held(media_dir.absolute() / FOLDER / name)
 
 
 class Presence:

@@ -14,6 +14,7 @@ from svd_local.batch.ground import concluded, enrol, folders_of, settled, sweep_
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
+from svd_local.batch.logbook import Logbook
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.spec import JobSpec
 from svd_local.batch.summary import BatchSummary, Tally
@@ -76,36 +77,40 @@ def run_batch(
             generator = stack.enter_context(VideoGenerator(settings))
         heart = stack.enter_context(Heart(catalog.jobs, options.lease_s))
         tally = Tally()
+
+        def summarise(now: Batch, failures: tuple[Job, ...] = ()) -> BatchSummary:
+            return tally.summary(now, failures, stopped=control.stopping)
+
+        book = stack.enter_context(
+            Logbook(catalog.jobs, batch.id, presence.name, lambda: summarise(batch))
+        )
         lanes = Lanes(catalog, generator, batch, options, control, heart, presence, tally, told.put)
         folders = folders_of(catalog, batch.id, options.folder)
         for folder in folders:
             lanes.adopt(folder)
         lanes.bury()
         told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
-        ended = _wait(lanes.start(), told, events, control)
+        ended = _wait(lanes.start(), told, book.hearing(events), control)
         if not ended:
             stack.pop_all()  # to close what a hanging clip uses would hang as well
             lanes.abandon()
-        if lanes.failure is not None:
-            raise lanes.failure
-        if not ended:
-            raise Cancelled(
+            error = lanes.failure or Cancelled(
                 "stopped, but a clip at hand could not be: a call of it does not come back",
                 hint="End this process; the same command goes on with all other clips first.",
             )
+            book.failed(error)
+            raise error
+        if lanes.failure is not None:
+            raise lanes.failure
         for folder in folders:
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
-
-        def summarise(now: Batch, failures: tuple[Job, ...]) -> BatchSummary:
-            return tally.summary(now, failures, stopped=control.stopping)
-
-        return concluded(catalog, batch.id, folders, summarise, stopped=control.stopping)
+        return concluded(catalog, batch.id, folders, summarise, book, stopped=control.stopping)
 
 
 def _wait(
     threads: list[threading.Thread],
     told: queue.SimpleQueue[Event],
-    events: EventCallback | None,
+    events: EventCallback,
     control: Control,
 ) -> bool:
     """Pass events on until the lanes have ended and all is told; false where one cannot be cancelled."""
@@ -124,7 +129,7 @@ def _wait(
                     if time.monotonic() > give_up:
                         break
                 continue
-            if events is not None and failure is None:
+            if failure is None:
                 events(event)
         except KeyboardInterrupt:
             control.ask()

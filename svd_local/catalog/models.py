@@ -149,21 +149,29 @@ class BatchRow(Base):
     """What its first command was given that is part of what the clips are; see ``batch.asked``."""
     skipped: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The rows that its last command left out as bad; see ``batch.skipped``."""
-    pause: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Why a command that works on it begins no clip now; see ``jobs.notes``."""
 
 
 class BatchRunRow(Base):
-    """A run of a batch that has come to its end."""
+    """A run of a batch, noted while it lasts and at its end; see ``jobs.notes``."""
 
     __tablename__ = "batch_runs"
-    __table_args__ = (Index("ix_batch_runs_batch_id", "batch_id"),)
+    __table_args__ = (
+        CheckConstraint("state IN ('running', 'ended', 'failed', 'lost')", name="state_is_known"),
+        Index("ix_batch_runs_batch_id", "batch_id"),
+        Index("ix_batch_runs_who", "who"),
+    )
 
     id: Mapped[str] = mapped_column(String(26), primary_key=True)
     batch_id: Mapped[str] = mapped_column(String(26), ForeignKey("batches.id"))
     began_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Of one that is running: when it was last noted."""
     figures: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(16), default="ended", server_default="ended")
+    who: Mapped[str | None] = mapped_column(String(128))
+    """The command, by the name of its sign of life; see ``batch.liveness``."""
+    pause: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Why it begins no clip now."""
 
 
 MAX_CODE = 64

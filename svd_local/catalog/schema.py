@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from svd_local.errors import StorageFailed
 
-HEAD = "0005"
+HEAD = "0006"
 """The last migration's name. They are numbered, so that a newer one can be told from an older."""
 VERSION_TABLE = "svd_local_version"
 _ADVISORY_LOCK = 0x5D0CA1

@@ -70,6 +70,11 @@ class Catalog:
         return None if self._database.exists else Path(str(self._database.url.database)).parent
 
     @property
+    def media_root(self) -> Path:
+        """Absolute."""
+        return self._root
+
+    @property
     def jobs(self) -> Jobs:
         """The batches and their jobs, in the same database."""
         from svd_local.catalog.jobs.store import Jobs

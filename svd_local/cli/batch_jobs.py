@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +12,11 @@ from svd_local.cli._shared import emit, ending, load_settings, printable, tell
 from svd_local.errors import NotFound
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from svd_local.batch.standing import Standing
     from svd_local.catalog import Catalog
-    from svd_local.catalog.jobs import Batch, Job, State
+    from svd_local.catalog.jobs import Batch, Job, Run, State
 
 _SHOWN = 20
 """Failures printed for people; --json has all of them."""
@@ -41,33 +44,41 @@ def status(
     json_output: _Json = False,
 ) -> None:
     """Say how batches stand: what is done, running, still to do, and what failed and why."""
+    from svd_local.batch.standing import as_seen, standing
+
     with ending(json_output), _catalog() as catalog:
+        jobs, root = catalog.jobs, catalog.media_root
         if name is None:
-            batches = catalog.jobs.batches()
+            batches = [standing(jobs, batch, root) for batch in jobs.batches()]
             if json_output:
                 emit({"success": True, "batches": [batch.to_json() for batch in batches]})
             else:
                 tell("\n".join(map(_line, batches)) or "no batch was ever run here")
             return
-        batch = catalog.jobs.batch(name)
-        outlook = catalog.jobs.outlook(batch.id)
+        batch = standing(jobs, jobs.batch(name), root)
+        outlook = jobs.outlook(batch.batch.id)
+        runs = as_seen(jobs.runs(batch.batch.id), root)
         running, failed = (
-            catalog.jobs.jobs(batch.id, state=state, limit=None) for state in ("running", "failed")
+            jobs.jobs(batch.batch.id, state=state, limit=None) for state in ("running", "failed")
         )
         if json_output:
             emit(
                 {
                     "success": True,
                     "batch": batch.to_json(),
-                    "next_s": outlook.next_s,
-                    "running": [job.to_json() for job in running],
+                    "next_s": 0.0 if batch.cut_off else outlook.next_s,
+                    "running": [
+                        job.to_json() | {"cut_off": batch.is_cut_off(job)} for job in running
+                    ],
                     "failed": [job.to_json() for job in failed],
+                    "runs": [run.to_json() for run in runs],
                 }
             )
             return
-        lines = [_line(batch), f"  files: {batch.folder}"]
-        lines += _told_of(batch)
-        lines += [f"  row {job.row} is with {job.worker}, try {job.attempt}" for job in running]
+        lines = [_line(batch), f"  files: {batch.batch.folder}"]
+        lines += _told_of(batch.batch)
+        lines += _told_of_runs(batch, runs)
+        lines += [_whose(job, batch.is_cut_off(job)) for job in running]
         if not running and outlook.queued and outlook.next_s:
             lines.append(f"  the next clip may begin in {outlook.next_s:.0f} s")
         lines += [f"  row {job.row} failed: {_why(job)}" for job in failed[:_SHOWN]]
@@ -148,7 +159,7 @@ def _told_of(batch: Batch) -> list[str]:
 
     lines = []
     if batch.pause is not None:
-        since = batch.pause.since.astimezone().strftime("%Y-%m-%d %H:%M")
+        since = _moment(batch.pause.since)
         lines.append(f"  paused since {since}: {batch.pause.why}. {batch.pause.hint}")
     skipped = Skipped.by(batch)
     if skipped is not None:
@@ -162,17 +173,60 @@ def _told_of(batch: Batch) -> list[str]:
     return lines
 
 
-def _line(batch: Batch) -> str:
+def _told_of_runs(standing: Standing, runs: Sequence[Run]) -> list[str]:
+    """Who is at work; where nobody is, how the last command ended."""
+    from svd_local.batch.asked import command_of
+    from svd_local.batch.report.words import span
+
+    working = [run for run in runs if run.state == "running"]
+    if working:
+        return [f"  at work since {_moment(run.began_at)}: {run.who}" for run in working]
+    if not runs:
+        return []
+    last = runs[0]
+    made = last.figures["made"]
+    told = (
+        f"  last run: {_moment(last.began_at)}, {span(last.seconds)}, "
+        f"{made:,} {'clip' if made == 1 else 'clips'} made"
+    )
+    if last.state == "failed":
+        error = last.figures.get("error") or {}
+        return [f"{told}; it failed: {error.get('message', 'nobody knows of what')}"]
+    if last.state == "lost":
+        command = None if standing.batch.finished else command_of(standing.batch)
+        told += "; it was killed, or cut off"
+        return [told] if command is None else [f"{told}. It goes on with:", f"    {command}"]
+    return [f"{told}; stopped before the end" if last.figures["stopped"] else told]
+
+
+def _whose(job: Job, cut_off: bool) -> str:
+    if cut_off:
+        return f"  row {job.row} was with {job.worker}, which is dead, try {job.attempt}"
+    return f"  row {job.row} is with {job.worker}, try {job.attempt}"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _line(standing: Standing) -> str:
     from svd_local.catalog.jobs import STATES
 
-    parts = [f"{batch.counts[state]:,} {state}" for state in STATES if batch.counts.get(state)]
+    batch = standing.batch
+    counts: list[tuple[str, int]] = [(state, batch.counts.get(state, 0)) for state in STATES]
+    place = STATES.index("running")
+    whole = counts[place][1]
+    counts[place : place + 1] = [
+        ("running", whole - standing.cut_off),
+        ("cut off", standing.cut_off),
+    ]
+    parts = [f"{count:,} {state}" for state, count in counts if count]
     if batch.pause is not None:
         parts.append("paused")
     if batch.skipped is not None:
         rows = batch.skipped["rows"]
         parts.append(f"{rows:,} {'row' if rows == 1 else 'rows'} left out as bad")
-    when = batch.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
-    return printable(f"{batch.name}  {when}  {', '.join(parts) or 'no clips'}")
+    return printable(f"{batch.name}  {_moment(batch.created_at)}  {', '.join(parts) or 'no clips'}")
 
 
 def _why(job: Job) -> str:

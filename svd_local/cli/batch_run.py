@@ -230,12 +230,11 @@ def make(
         InvalidRequest: there are no such GPUs, or no such cluster.
         StorageFailed: the folder or the catalog cannot be used.
     """
-    from svd_local.batch.pauses import noted_pauses
     from svd_local.storage import check_writable
 
     check_writable(options.folder, field="out")  # before even a catalog is made
     options = dataclasses.replace(options, skipped=found.skipped)
-    with batch_display() as display, noted_pauses(settings, display) as hear:
+    with batch_display() as hear:
         summary = place.run(settings, found.specs(), options, hear)
     # Who has asked for the prompt twice does not wait for strips of frames.
     written = _report(settings, summary, sheets=not summary.stopped) if report else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from svd_local.storage.checks import check_writable
 from svd_local.storage.faults import storing
 from svd_local.storage.linking import link_or_copy
-from svd_local.storage.lock import Lock, locked_folder
+from svd_local.storage.lock import Lock, held, locked_folder
 from svd_local.storage.names import check_stem, file_prefix
 from svd_local.storage.replacing import replace_files
 from svd_local.storage.staging import Staging
@@ -22,6 +22,7 @@ __all__ = [
     "check_stem",
     "check_writable",
     "file_prefix",
+    "held",
     "leftovers",
     "link_or_copy",
     "locked_folder",

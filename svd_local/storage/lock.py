@@ -40,6 +40,26 @@ else:
         return handle
 
 
+def held(path: Path) -> bool | None:
+    """Whether somebody holds ``path``; None where that cannot be told, as where it is not there."""
+    if sys.platform == "win32":
+        return None
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        # Shared: two who look at once do not take each other for its owner.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False if os.fstat(handle).st_nlink else None
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
 class Lock:
     """Holds ``path``, made if missing, until released or until the process ends.
 

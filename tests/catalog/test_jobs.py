@@ -516,20 +516,39 @@ def test_what_was_left_out_is_kept_until_the_next_command(jobs, tmp_path):
     assert jobs.batch("night").skipped is None
 
 
-def test_a_pause_is_told_while_its_note_holds(enroll, jobs):
+def test_a_run_is_told_with_its_pause_while_its_note_holds(enroll, jobs, monkeypatch):
+    def note(run, who, pause=None, state="running"):
+        figures = {"made": 1, "elapsed_s": 9.0}
+        jobs.note_run(batch.id, run, who, state, figures, elapsed_s=9.0, pause=pause)
+
     batch = enroll([new(0)]).batch
+    assert jobs.runs(batch.id) == []
+    note("1", "one")
     assert jobs.batch("night").pause is None
-    jobs.pausing(batch.id, "one", "the disk is full", "Free some.", holds_s=60)
+    note("1", "one", ("the disk is full", "Free some."))
     first = jobs.batch("night").pause
-    jobs.pausing(batch.id, "one", "the disk is fuller", "Free some.", holds_s=60)
+    note("1", "one", ("the disk is fuller\0", "Free some."))
     again = jobs.batches()[0].pause
-    assert (again.why, again.hint, again.since) == (
-        *("the disk is fuller", "Free some."),
-        first.since,
+    assert (again.why, again.since, again.who) == ("the disk is fuller", first.since, "one")
+    note("2", "two", ("no node has room", ""))
+    assert jobs.batch("night").pause == again, "who waits longer is told"
+    note("1", "one", state="ended")
+    assert jobs.batch("night").to_json()["pause"]["who"] == "two"
+    latest, before = jobs.runs(batch.id)
+    assert (latest.state, latest.who, before.state, before.figures["made"]) == (
+        *("running", "two"),
+        *("ended", 1),
     )
-    jobs.going_on(batch.id, "another")
-    assert jobs.batch("night").pause == again
-    jobs.going_on(batch.id, "one")
-    assert jobs.batch("night").to_json()["pause"] is None
-    jobs.pausing(batch.id, "killed", "the disk is full", "", holds_s=-1)
+    assert 9.0 <= before.seconds < 30.0
+    monkeypatch.setattr("svd_local.catalog.jobs.views.RUN_HOLDS_S", -1)
+    assert jobs.runs(batch.id)[0].state == "lost"
     assert jobs.batch("night").pause is None
+    assert jobs.runs(batch.id)[0].to_json() | {"began_at": "", "ended_at": ""} == {
+        "state": "lost",
+        "who": "two",
+        "began_at": "",
+        "ended_at": "",
+        "pause": None,
+        "made": 1,
+        "elapsed_s": 9.0,
+    }

@@ -312,13 +312,20 @@ def test_rows_that_were_left_out_are_told_from_evening_to_morning(
     assert "left out" not in capfd.readouterr().out
 
 
-def test_a_pause_is_told_in_another_shell(svd: Svd, capfd: pytest.CaptureFixture[str]) -> None:
-    """The disk is too full for any clip, by a reserve that no disk has."""
+def test_a_command_and_its_death_are_told_in_another_shell(
+    svd: Svd, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It pauses, for the disk is too full for any clip by a reserve that no disk has, and is killed."""
+
+    def status(*more: str) -> str:
+        capfd.readouterr()
+        assert run(["batch", "status", *more]) == 0
+        return capfd.readouterr().out
+
     manifest(1)
-    environment = {**os.environ, "SVD_LOCAL_DISK_RESERVE": "900TiB"}
     command = subprocess.Popen(
         [sys.executable, "-m", "svd_local", *batch("--no-report")],
-        env=environment,
+        env={**os.environ, "SVD_LOCAL_DISK_RESERVE": "900TiB"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -330,15 +337,28 @@ def test_a_pause_is_told_in_another_shell(svd: Svd, capfd: pytest.CaptureFixture
             assert time.monotonic() < give_up
             time.sleep(0.1)
         assert "900.0 TiB are kept" in found[0]["pause"]["why"]
-        assert run(["batch", "status"]) == 0
-        assert "1 queued, paused" in capfd.readouterr().out
-        assert run(["batch", "status", "m"]) == 0
-        told = capfd.readouterr().out
+        assert "1 queued, paused" in status()
+        told = status("m")
         assert re.search(r"paused since \d{4}-\d\d-\d\d \d\d:\d\d: .* are kept\. Free some", told)
+        assert re.search(rf"at work since \d{{4}}.*-{command.pid}-", told)
+        assert svd("batch", "status", "m")[1]["runs"][0]["state"] == "running"
     finally:
-        command.send_signal(signal.SIGINT)
-        assert command.wait(30) == 130
-    assert svd("batch", "status")[1]["batches"][0]["pause"] is None
+        command.kill()
+        command.wait()
+    assert "1 queued\n" in status()
+    told = status("m")
+    assert re.search(
+        r"last run: .*, 0 clips made; it was killed, or cut off\. It goes on with:", told
+    )
+    assert re.search(r"^    svd-local batch .*m\.jsonl --out ", told, re.MULTILINE)
+    assert "paused" not in told
+    run_, batch_ = (svd("batch", "status", "m")[1][what] for what in ("runs", "batch"))
+    assert (run_[0]["state"], batch_["pause"], batch_["cut_off"]) == ("lost", None, 0)
+
+    assert svd(*batch("--no-report"))[0] == 0
+    assert re.search(r"last run: .* 1 clip made\n", status("m"))
+    states = [one["state"] for one in svd("batch", "status", "m")[1]["runs"]]
+    assert states == ["ended", "lost"]
 
 
 def test_an_empty_manifest_and_a_folder_that_is_a_file(svd: Svd) -> None:

@@ -13,6 +13,7 @@ from svd_local.batch.events import Begun, Event, EventCallback, Stopping
 from svd_local.batch.ground import bury, concluded, enrol, folders_of, settled, sweep_all
 from svd_local.batch.heart import Heart
 from svd_local.batch.liveness import Presence
+from svd_local.batch.logbook import Logbook
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.ray.cluster import Cluster
 from svd_local.batch.ray.staff import Staff
@@ -125,6 +126,9 @@ def run_on(
             sorts=sorts_of(queued),
             restart_s=restart_s,
         )
+        book = stack.enter_context(
+            Logbook(catalog.jobs, batch.id, presence.name, lambda: staff.summary(batch, ()))
+        )
         folders = folders_of(catalog, batch.id, options.folder)
 
         def adopt_all() -> None:
@@ -136,17 +140,17 @@ def run_on(
         told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         thread = threading.Thread(target=staff.work, name="ray-staff")
         thread.start()
-        _wait(thread, told, events, control)
+        _wait(thread, told, book.hearing(events), control)
         if staff.failure is not None:
             raise staff.failure
         adopt_all()  # a job whose driver died in its last try is done all the same
-        return concluded(catalog, batch.id, folders, staff.summary, stopped=control.stopping)
+        return concluded(catalog, batch.id, folders, staff.summary, book, stopped=control.stopping)
 
 
 def _wait(
     thread: threading.Thread,
     told: queue.SimpleQueue[Event],
-    events: EventCallback | None,
+    events: EventCallback,
     control: Control,
 ) -> None:
     """Pass events on until the staff has ended and all is told."""
@@ -165,7 +169,7 @@ def _wait(
                 if ended:
                     break
                 continue
-            if events is not None and failure is None:
+            if failure is None:
                 events(event)
         except KeyboardInterrupt:
             control.ask()

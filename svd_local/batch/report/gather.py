@@ -11,6 +11,7 @@ from pathlib import Path
 from svd_local.batch.report.entry import Entry, entry_of
 from svd_local.batch.report.figures import Figures, Tally
 from svd_local.batch.skipped import Skipped
+from svd_local.batch.standing import Standing, as_seen, standing
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Batch, Job, Run
 
@@ -38,7 +39,7 @@ class BatchReport:
     skipped: Skipped | None = None
     """The rows that its last command left out as bad."""
     runs: tuple[Run, ...] = ()
-    """The runs that came to their end, the latest first, at most twenty."""
+    """The commands that worked on it, the latest first, at most twenty."""
 
     def lines(self) -> Iterator[str]:
         """Every job in the manifest's order, each a line of JSON."""
@@ -74,8 +75,9 @@ def gather(
     unmade: dict[str, list[Entry]] = {"running": [], "queued": [], "cancelled": []}
     total, done = sum(catalog.jobs.counts(batch.id).values()), 0
     # newline: a line ends where we end it, and nowhere else.
+    seen = standing(catalog.jobs, catalog.jobs.batch(batch.id), catalog.media_root)
     with spool.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-        for page in _pages(catalog, batch, folder):
+        for page in _pages(catalog, batch, folder, seen):
             for entry in page if look is None else look(page):
                 file.write(entry.line() + "\n")
                 tally.add(entry)
@@ -95,7 +97,7 @@ def gather(
         unmade=tuple(chain.from_iterable(unmade.values())),
         spool=spool,
         skipped=skipped,
-        runs=tuple(catalog.jobs.runs(batch.id)),
+        runs=tuple(as_seen(catalog.jobs.runs(batch.id), catalog.media_root)),
     )
 
 
@@ -104,11 +106,11 @@ def _list(entry: Entry, listed: list[Entry]) -> None:
         listed.append(entry)
 
 
-def _pages(catalog: Catalog, batch: Batch, folder: Path) -> Iterator[list[Entry]]:
+def _pages(catalog: Catalog, batch: Batch, folder: Path, seen: Standing) -> Iterator[list[Entry]]:
     jobs, last = catalog.jobs, None
     while page := jobs.jobs(batch.id, after=last, limit=_AT_ONCE):
         clips = catalog.named(_clip_ids(page))
-        yield [entry_of(job, clips.get(job.clip_id or ""), folder) for job in page]
+        yield [entry_of(seen.told(job), clips.get(job.clip_id or ""), folder) for job in page]
         last = page[-1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, EventCallback
 from svd_local.batch.ground import concluded, enrol, folders_of, settled, sweep_all
+from svd_local.batch.liveness import Presence
+from svd_local.batch.logbook import Logbook
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.run import run_batch
 from svd_local.batch.spec import JobSpec
@@ -19,6 +20,7 @@ from svd_local.batch.workers.gpu_use import GpuUse
 from svd_local.batch.workers.places import Place, choose_places
 from svd_local.batch.workers.process import WORKER_COMMAND
 from svd_local.batch.workers.supervisor import Supervisor
+from svd_local.catalog.jobs import Batch, Job
 from svd_local.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,12 +96,18 @@ def supervise(
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
         catalog.open()
+        presence = stack.enter_context(Presence(settings.media_dir))
         enrolment = enrol(catalog, specs, options)
         batch = enrolment.batch
         folders = folders_of(catalog, batch.id, options.folder)
         uuids = [place.uuid for place in staff.places if place is not None and place.uuid]
         gpu_use = stack.enter_context(GpuUse(uuids))
         stack.enter_context(interrupts(control))
+
+        def summarise(now: Batch, failures: tuple[Job, ...] = ()) -> BatchSummary:
+            return supervisor.summary(now, failures, gpu_use)
+
+        book = Logbook(catalog.jobs, batch.id, presence.name, lambda: summarise(batch))
         supervisor = stack.enter_context(
             Supervisor(
                 catalog,
@@ -107,16 +115,17 @@ def supervise(
                 batch,
                 options,
                 control,
-                events,
+                presence,
+                book.hearing(events),
                 places=staff.places,
                 command=staff.command,
                 restart_s=staff.restart_s,
             )
         )
+        stack.enter_context(book)
         for folder in folders:
             supervisor.adopt(folder)
         supervisor.bury_strangers()
         supervisor.tell(Begun(settled(catalog, enrolment), sweep_all(folders)))
         supervisor.run()
-        summarise = functools.partial(supervisor.summary, gpu_use=gpu_use)
-        return concluded(catalog, batch.id, folders, summarise, stopped=control.stopping)
+        return concluded(catalog, batch.id, folders, summarise, book, stopped=control.stopping)

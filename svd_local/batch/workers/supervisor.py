@@ -76,7 +76,8 @@ class Supervisor:
         batch: Batch,
         options: BatchOptions,
         control: Control,
-        events: EventCallback | None,
+        presence: Presence,
+        events: EventCallback,
         *,
         places: Sequence[Place],
         command: Sequence[str],
@@ -97,7 +98,7 @@ class Supervisor:
         self._heard: queue.SimpleQueue[tuple[Seat[WorkerProcess], Message | None]] = (
             queue.SimpleQueue()
         )
-        self._presence = Presence(settings.media_dir)  # not entered: it takes no jobs
+        self._presence = presence
         self._names: set[str] = set()
         self._tally = Tally()
         self._voices = Voices(self._seats, options.lanes, self.tell)
@@ -160,7 +161,7 @@ class Supervisor:
 
     def tell(self, event: Event) -> None:
         """Tell whoever waits for the batch; once that has failed the batch is cancelled, in silence."""
-        if self._events is None or self._failure is not None:
+        if self._failure is not None:
             return
         try:
             self._events(event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from svd_local.catalog.jobs.values import (
+    RUN_HOLDS_S,
     STATES,
     WORKER_LOST,
     WORKER_LOST_HINT,
@@ -16,8 +17,10 @@ from svd_local.catalog.jobs.values import (
     Job,
     Lease,
     NewJob,
+    Pause,
     Reason,
     Run,
+    RunState,
     State,
 )
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from svd_local.catalog.jobs.store import Jobs
 
 __all__ = [
+    "RUN_HOLDS_S",
     "STATES",
     "WORKER_LOST",
     "WORKER_LOST_HINT",
@@ -34,8 +38,10 @@ __all__ = [
     "Jobs",
     "Lease",
     "NewJob",
+    "Pause",
     "Reason",
     "Run",
+    "RunState",
     "State",
 ]
 

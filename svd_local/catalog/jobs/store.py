@@ -32,7 +32,7 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
-from svd_local.catalog.jobs.notes import BatchNotes
+from svd_local.catalog.jobs.notes import BatchNotes, lose_runs
 from svd_local.catalog.jobs.values import (
     LOST_TRIES,
     NOT_IN_MANIFEST,
@@ -84,7 +84,7 @@ class Jobs(BatchNotes):
             if batch.options is None and options is not None:
                 batch.options = dict(options)
             batch.skipped = None if skipped is None else dict(skipped)
-            value = viewed(batch, counted(session, batch.id), now(session))
+            value = viewed(batch, counted(session, batch.id))
         return Enrolment(value, added, known, cancelled, left, options)
 
     def claim(self, batch_id: str, worker: str, *, lease_s: float) -> Lease | None:
@@ -237,9 +237,11 @@ class Jobs(BatchNotes):
         """Queue again what ``worker``, which is known to be dead, was running; answers how many.
 
         As when its leases had expired: a job is given up after ``LOST_TRIES`` that ended so. But those
-        in ``reasons``, which has what was seen of its death by the jobs' ids, after try ``tries``.
+        in ``reasons``, which has what was seen of its death by the jobs' ids, after try ``tries``. A run
+        of a batch that it was noted to be on is lost.
         """
         with self._ready().writing() as session:
+            lose_runs(session, worker)
             theirs = and_(JobRow.worker == worker, JobRow.state == "running")
             return self._requeue(session, theirs, now(session), reasons, tries)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,12 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 """``failed`` is the dead-letter state: given up, with the reason. What failed and will be tried again
 is ``queued``."""
+
+RunState = Literal["running", "ended", "failed", "lost"]
+"""``ended`` with its summary, ``failed`` with an error; ``lost``: it was killed, or has not been heard of
+for ``RUN_HOLDS_S``."""
+RUN_HOLDS_S = 60.0
+"""How long a run is taken to be running after it was last noted."""
 
 NOT_IN_MANIFEST = "not-in-manifest"
 """The reason's code of a job that its manifest lost: cancelled, or running still and never to be queued
@@ -64,9 +71,16 @@ class Pause:
     why: str
     hint: str
     since: datetime
+    who: str | None = None
+    """Which command."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"why": self.why, "hint": self.hint, "since": _text(self.since)}
+        return {
+            "why": self.why,
+            "hint": self.hint,
+            "since": _text(self.since),
+            "who": self.who,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +132,34 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of a batch that came to its end, as its summary has it."""
+    """One command's work on a batch."""
 
     began_at: datetime
     ended_at: datetime
+    """Of a run that is running, or was lost: when it was last heard of."""
     figures: Mapping[str, Any]
+    """What it came to, as its summary has it; of one that was lost as far as that was noted."""
+    state: RunState = "ended"
+    who: str | None = None
+    """The command, by the name of its sign of life; null of runs before that was noted."""
+    pause: Pause | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From its beginning to its end, or to when it was last heard of."""
+        return (self.ended_at - self.began_at).total_seconds()
+
+    def lost(self) -> Run:
+        """The same, now that its command is known to be dead."""
+        return dataclasses.replace(self, state="lost", pause=None)
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "state": self.state,
+            "who": self.who,
             "began_at": _text(self.began_at),
             "ended_at": _text(self.ended_at),
+            "pause": None if self.pause is None else self.pause.to_json(),
             **self.figures,
         }
 

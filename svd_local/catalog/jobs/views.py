@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,16 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.database import Database
 from svd_local.catalog.jobs.clock import now
-from svd_local.catalog.jobs.values import NOT_IN_MANIFEST, Batch, Job, Pause, Run, State
+from svd_local.catalog.jobs.values import (
+    NOT_IN_MANIFEST,
+    RUN_HOLDS_S,
+    Batch,
+    Job,
+    Pause,
+    Run,
+    RunState,
+    State,
+)
 from svd_local.catalog.models import BatchRow, BatchRunRow, JobRow
 from svd_local.errors import NotFound
 
@@ -56,8 +65,8 @@ class JobViews:
         with self._ready().reading() as session:
             counts = _all_counts(session)
             rows = session.scalars(select(BatchRow).order_by(BatchRow.id.desc()))
-            moment = now(session)
-            return [viewed(row, counts[row.id], moment) for row in rows]
+            pauses = paused(session)
+            return [viewed(row, counts[row.id], pauses.get(row.id)) for row in rows]
 
     def batch(self, name: str) -> Batch:
         """The batch called ``name``, or whose id or name alone begins with it.
@@ -132,11 +141,13 @@ class JobViews:
             return row.stored(self._root)
 
     def runs(self, batch_id: str, limit: int | None = 20) -> list[Run]:
-        """The batch's runs that came to their end, the latest first."""
+        """The batch's runs, the latest first. One that says nothing any more is lost."""
         query = select(BatchRunRow).where(BatchRunRow.batch_id == batch_id)
+        latest = (BatchRunRow.began_at.desc(), BatchRunRow.id.desc())
         with self._ready().reading() as session:
-            rows = session.scalars(query.order_by(BatchRunRow.id.desc()).limit(limit))
-            return [Run(row.began_at, row.ended_at, row.figures) for row in rows]
+            rows = session.scalars(query.order_by(*latest).limit(limit))
+            moment = now(session)
+            return [_run(row, moment) for row in rows]
 
     def over(self, name: str) -> dict[str, State]:
         """The states, by key, of those jobs of the batch called ``name`` that no run of it begins again.
@@ -175,10 +186,12 @@ class JobViews:
         with self._ready().reading() as session:
             return frozenset(session.scalars(query))
 
-    def workers(self, batch_id: str) -> list[str]:
-        """Who is running jobs of the batch, dead or alive."""
+    def workers(self, batch_id: str) -> dict[str, int]:
+        """Who is running jobs of the batch, dead or alive, and how many."""
+        running = (JobRow.batch_id == batch_id, JobRow.state == "running")
+        query = select(JobRow.worker, func.count()).where(*running).group_by(JobRow.worker)
         with self._ready().reading() as session:
-            return list(_workers(session, batch_id))
+            return {name: count for name, count in session.execute(query) if name is not None}
 
 
 def counted(session: Session, batch_id: str) -> dict[State, int]:
@@ -186,8 +199,8 @@ def counted(session: Session, batch_id: str) -> dict[State, int]:
     return _all_counts(session, batch_id)[batch_id]
 
 
-def viewed(row: BatchRow, counts: Mapping[State, int], moment: datetime) -> Batch:
-    """The row as a value, independent of the database; a pause is told while its note holds."""
+def viewed(row: BatchRow, counts: Mapping[State, int], pause: Pause | None = None) -> Batch:
+    """The row as a value, independent of the database."""
     return Batch(
         id=row.id,
         name=row.name,
@@ -197,14 +210,42 @@ def viewed(row: BatchRow, counts: Mapping[State, int], moment: datetime) -> Batc
         counts=counts,
         options=row.options,
         skipped=row.skipped,
-        pause=None if row.pause is None else _pause(row.pause, moment),
+        pause=pause,
     )
 
 
-def _pause(note: Mapping[str, str], moment: datetime) -> Pause | None:
-    if datetime.fromisoformat(note["until"]) < moment:
-        return None
-    return Pause(note["why"], note["hint"], datetime.fromisoformat(note["since"]))
+def paused(session: Session) -> dict[str, Pause]:
+    """Why a run begins no clip now, by the batches' ids; of several the one that has waited longest."""
+    query = select(BatchRunRow).where(
+        BatchRunRow.state == "running", BatchRunRow.pause.is_not(None)
+    )
+    moment = now(session)
+    found: dict[str, Pause] = {}
+    for row in session.scalars(query):
+        pause, before = _run(row, moment).pause, found.get(row.batch_id)
+        if pause is not None and (before is None or pause.since < before.since):
+            found[row.batch_id] = pause
+    return found
+
+
+def _run(row: BatchRunRow, moment: datetime) -> Run:
+    run = Run(
+        began_at=row.began_at,
+        ended_at=row.ended_at,
+        figures=row.figures,
+        state=cast("RunState", row.state),
+        who=row.who,
+        pause=None
+        if row.pause is None
+        else Pause(
+            row.pause["why"],
+            row.pause["hint"],
+            datetime.fromisoformat(row.pause["since"]),
+            row.who,
+        ),
+    )
+    silent = run.state == "running" and moment - row.ended_at > timedelta(seconds=RUN_HOLDS_S)
+    return run.lost() if silent else run
 
 
 def _workers(session: Session, batch_id: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from servers.databases import database_of
 
 from svd_local.batch.report import ReportFiles, write_report
 from svd_local.batch.skipped import Skipped
+from svd_local.batch.summary import BatchSummary
 from svd_local.catalog import Catalog
-from svd_local.catalog.jobs import Batch, Lease, NewJob, Reason
+from svd_local.catalog.identity import new_id
+from svd_local.catalog.jobs import Batch, Lease, NewJob, Reason, RunState
 from svd_local.result import Attempt, Clip, Files, Quality, Timings
 
 TRIES = 3
@@ -100,6 +103,14 @@ class Bench:
     def fail(self, code: str = "out-of-memory", message: str = "too small", hint: str = "") -> None:
         reason = Reason(code, message, hint)
         self.catalog.jobs.fail(self.claim(), reason, tries=TRIES, delay_s=0, final=True)
+
+    def ran(self, summary: BatchSummary, state: RunState = "ended", **more: Any) -> None:
+        """A run came to ``summary``."""
+        jobs, figures = self.catalog.jobs, summary.figures() | more
+        run_id = new_id(datetime.now(UTC))
+        jobs.note_run(
+            *(self.batch.id, run_id, self.worker, state, figures), elapsed_s=summary.elapsed_s
+        )
 
     def report(self, **options: Any) -> ReportFiles:
         return write_report(self.catalog, self.batch, **{"sheets": False, **options})

@@ -7,7 +7,6 @@ import base64
 import pytest
 from servers import chromium
 
-from svd_local.batch.ground import record
 from svd_local.batch.summary import BatchSummary, WorkerFigures
 
 pytestmark = pytest.mark.long
@@ -39,10 +38,7 @@ def page(bench):
     batch.catalog.jobs.cancel(batch.batch.id)
     why = "ended because row 3 showed no sign of life for 31 min (denoise, 4 of 25)" * 2
     gpu = WorkerFigures(0, "NVIDIA H100 80GB HBM3", "GPU-1", 3, 90.0, 0.9, 0.97, 3, (why,) * 3, why)
-    record(
-        batch.catalog,
-        BatchSummary(batch.batch, 3, 0, 0, 3, 90.0, 120.0, 0.1, (), False, (gpu,)),
-    )
+    batch.ran(BatchSummary(batch.batch, 3, 0, 0, 3, 90.0, 120.0, 0.1, (), False, (gpu,)))
     return batch.report(sheets=True).html
 
 

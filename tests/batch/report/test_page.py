@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 
 from svd_local.batch import Problem
-from svd_local.batch.ground import record
+from svd_local.batch.liveness import FOLDER
 from svd_local.batch.report import page as page_module
 from svd_local.batch.report.words import href
 from svd_local.batch.skipped import Skipped
@@ -44,8 +44,8 @@ def test_workers_are_told_with_what_became_of_them(bench, parsed):
         ),
     ]
     summary = BatchSummary(batch.batch, 30, 2, 1, 0, 600.0, 180.0, 0.09, (), False, tuple(gpus))
-    record(batch.catalog, dataclasses.replace(summary, workers=(), not_denoising=None))
-    record(batch.catalog, summary)
+    batch.ran(dataclasses.replace(summary, workers=(), not_denoising=None))
+    batch.ran(summary)
     files = batch.report()
     page = parsed(files.html)
     (section,) = page.all("section", id="workers")
@@ -60,6 +60,32 @@ def test_workers_are_told_with_what_became_of_them(bench, parsed):
     runs = json.loads(files.json.read_text())["runs"]
     assert [len(run["workers"]) for run in runs] == [2, 0]
     assert runs[0]["began_at"] < runs[0]["ended_at"]
+
+
+def test_runs_without_an_end_are_told(bench, parsed):
+    batch = bench({"title": "a"}, {"title": "b"})
+    batch.done()
+    summary = BatchSummary(batch.batch, 1, 0, 0, 0, 65.0, None, None, (), False)
+    batch.ran(summary, "failed", error={"code": "x", "message": "the GPU <b> answers no more"})
+    folder = batch.catalog.media_root / FOLDER
+    folder.mkdir()
+    (folder / batch.worker).touch()  # of a dead one
+    batch.ran(summary, "running")
+    batch.claim()
+    batch.worker = "elsewhere-1"
+    batch.ran(summary, "running")
+    files = batch.report()
+    page = parsed(files.html)
+    told = [" ".join(one.text.split()) for one in page.all("summary")]
+    runs = [one for one in told if "1 min 05 s" in one]
+    assert runs[0].endswith("1 min 05 s: 1 video made; at work")
+    assert runs[1].endswith("made; killed, or cut off: the numbers are those it last noted")
+    assert runs[2].endswith("made; failed: the GPU <b> answers no more")
+    states = [run["state"] for run in json.loads(files.json.read_text())["runs"]]
+    assert states == ["running", "lost", "failed"]
+    (unmade,) = page.all("section", id="unmade")
+    assert "1 waiting" in unmade.text
+    assert "its worker, or the whole command, was killed" in unmade.text
 
 
 def test_text_stays_text(bench, parsed):
