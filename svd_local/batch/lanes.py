@@ -292,7 +292,7 @@ class Lanes:
             )
         )
         if job.state == "failed":
-            self.tell(JobFailed(job, verdict.reason))
+            self.tell(JobFailed(job, job.reason or verdict.reason))
         elif job.state == "cancelled":
             self.tell(JobLost(job))
         else:

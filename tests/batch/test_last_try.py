@@ -14,7 +14,7 @@ from sqlalchemy import update
 from svd_local.batch import BatchOptions, JobSpec, run_batch
 from svd_local.batch.control import Control
 from svd_local.catalog import Catalog
-from svd_local.catalog.jobs.values import LOST_TRIES
+from svd_local.catalog.jobs.lost import LOST_TRIES
 from svd_local.catalog.models import JobRow
 from svd_local.errors import Cancelled
 from svd_local.media.probe import probe

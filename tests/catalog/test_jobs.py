@@ -11,8 +11,8 @@ from servers.databases import postgres_only, sqlite_only
 from sqlalchemy import update
 
 from svd_local.catalog import Catalog
-from svd_local.catalog.jobs import NewJob, Reason
-from svd_local.catalog.jobs.values import LOST_TRIES
+from svd_local.catalog.jobs import WORKER_LOST_HINT, NewJob, Reason
+from svd_local.catalog.jobs.lost import LOST_TRIES
 from svd_local.catalog.models import JobRow
 from svd_local.errors import InvalidRequest, LeaseLost, NotFound
 
@@ -321,12 +321,17 @@ def test_a_worker_that_dies_unseen_time_and_again_takes_the_job_with_it(
     catalog, enroll, jobs, claim
 ):
     batch = enroll([new(0)]).batch
-    for _ in range(LOST_TRIES):
+    for _ in range(LOST_TRIES - 1):
         expire(catalog, claim(batch).job.id)
+    last = claim(batch)
+    assert "If that happens again" in last.job.reason.hint
+    expire(catalog, last.job.id)
     assert claim(batch) is None
     (job,) = jobs.jobs(batch.id, state="failed")
     assert job.reason.code == "worker-lost"
-    assert f"for the {LOST_TRIES}. time" in job.reason.message
+    assert f"{LOST_TRIES} times by now" in job.reason.message
+    assert "again, look" not in job.reason.hint, "it has"
+    assert "batch retry queues it again" in job.reason.hint
     assert jobs.retry(batch.id) == 1
     assert claim(batch).job.lost == 0
 
@@ -342,6 +347,21 @@ def test_tries_that_ended_unseen_are_none_of_the_batchs(catalog, enroll, jobs, c
     watched = claim(batch, "watched")
     jobs.release_dead("watched", {watched.job.id: BAD}, tries=2)
     assert jobs.job(watched.job.id).state == "failed"
+
+
+def test_a_job_that_is_given_up_over_its_workers_end_is_not_told_to_wait_and_see(
+    enroll, jobs, claim
+):
+    batch = enroll([new(0), new(1)]).batch
+    lost = Reason("worker-lost", "its worker died", f"{WORKER_LOST_HINT} a.log has what it said.")
+    first = claim(batch, "dead")
+    jobs.release_dead("dead", {first.job.id: lost}, tries=2)
+    assert jobs.job(first.job.id).reason == lost
+    told = jobs.fail(claim(batch), lost, tries=1, delay_s=0)
+    jobs.release_dead("other", {claim(batch, "other").job.id: lost}, tries=2)
+    for reason in (told.reason, jobs.job(first.job.id).reason):
+        assert reason.hint.startswith("Look for what kills it")
+        assert reason.hint.endswith("batch retry queues it again. a.log has what it said.")
 
 
 def test_a_worker_known_to_be_dead_gives_its_jobs_back_at_once(enroll, jobs, claim):

@@ -104,7 +104,7 @@ class Burial:
             self._tally.count("postponed")
             self._tell(JobPostponed(job, reason))
         elif job.state == "failed":
-            self._tell(JobFailed(job, reason))
+            self._tell(JobFailed(job, job.reason or reason))
         elif job.state == "done" and job.worker == dead.name and job.clip_id is not None:
             done = JobDone(job, self._catalog.get(job.clip_id).to_clip())
             self._tally.done(done.clip)  # it died with the news on its lips

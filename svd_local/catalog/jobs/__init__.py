@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from svd_local.catalog.jobs.lost import WORKER_LOST, WORKER_LOST_HINT
 from svd_local.catalog.jobs.values import (
     RUN_HOLDS_S,
     STATES,
-    WORKER_LOST,
-    WORKER_LOST_HINT,
     Batch,
     Enrolment,
     Job,

@@ -32,12 +32,10 @@ from sqlalchemy.orm import Session
 
 from svd_local.catalog.jobs.clock import now
 from svd_local.catalog.jobs.enrolment import enrol
+from svd_local.catalog.jobs.lost import LOST_TRIES, for_good, unseen
 from svd_local.catalog.jobs.notes import BatchNotes, lose_runs
 from svd_local.catalog.jobs.values import (
-    LOST_TRIES,
     NOT_IN_MANIFEST,
-    WORKER_LOST,
-    WORKER_LOST_HINT,
     Enrolment,
     Job,
     Lease,
@@ -205,7 +203,7 @@ class Jobs(BatchNotes):
                 finished_at=moment if over else None,
                 lease_until=None,
                 token=None,
-                **_told(reason),
+                **_told(for_good(reason) if over else reason),
             )
             return session.get_one(JobRow, lease.job.id).stored(self._root)
 
@@ -340,10 +338,11 @@ class Jobs(BatchNotes):
             reason = reasons.get(row.id)
             if reason is None:
                 row.lost += 1
-                reason = _unseen(row.lost)
+                reason = unseen(row.lost)
                 over = row.lost >= LOST_TRIES
             else:
                 over = row.attempt - row.lost >= tries
+            reason = for_good(reason) if over else reason
             row.state = "failed" if over else "queued"
             row.finished_at = moment if over else None
             row.not_before = moment
@@ -352,15 +351,6 @@ class Jobs(BatchNotes):
             row.error_hint = reason.hint
         session.flush()
         return len(rows)
-
-
-def _unseen(times: int) -> Reason:
-    often = "" if times == 1 else f", for the {times}. time"
-    return Reason(
-        WORKER_LOST,
-        f"its worker, or the whole command, ended or hung without a word{often}",
-        WORKER_LOST_HINT,
-    )
 
 
 def _is_gone(session: Session, lease: Lease) -> bool:

@@ -23,12 +23,6 @@ RUN_HOLDS_S = 60.0
 NOT_IN_MANIFEST = "not-in-manifest"
 """The reason's code of a job that its manifest lost: cancelled, or running still and never to be queued
 again. It comes back with its row."""
-WORKER_LOST = "worker-lost"
-"""The reason's code of a try that ended with its worker."""
-LOST_TRIES = 10
-"""How many tries of a job may end with a worker that nobody watched, before the job is taken to be what
-ends it. Whoever is killed, or loses power, has done nothing to deserve it: these are not the batch's tries."""
-WORKER_LOST_HINT = "If that happens again, look for what kills it: memory, most often."
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +199,7 @@ class Job:
     reason: Reason | None
     """Why the last try failed, or why the job was cancelled."""
     lost: int = 0
-    """Of ``attempt``, the tries whose worker ended and nobody saw of what; see ``LOST_TRIES``."""
+    """Of ``attempt``, the tries whose worker ended and nobody saw of what; see ``lost.LOST_TRIES``."""
 
     def to_json(self) -> dict[str, Any]:
         return {
