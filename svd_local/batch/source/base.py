@@ -10,7 +10,12 @@ MAX_CELL = 100_000
 """Characters of one value. The longest that means anything is a prompt of 2,000."""
 
 NUL = "\x00"
+_EMPTY = f"{NUL} \t\r\n"
 NUL_HINT = "Remove it (a byte that is zero, which no text has), or save the file anew."
+_CUT_SHORT_HINT = (
+    "The file was cut short or damaged, as by a power failure, and what stood there is lost: remove them "
+    "(bytes that are zero) and look whether a row is missing, or save the file anew."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,13 @@ class RawRow:
 
 def holds_nul(number: int, column: str | None, text: str) -> RawRow:
     """A row that cannot be read for a NUL in ``text``, which stands in ``column``."""
-    place = text.index(NUL) + 1
-    return RawRow(number, column=column, reason=f"a NUL as character {place}", hint=NUL_HINT)
+    kept = text.rstrip(_EMPTY)
+    end, place = text.count(NUL, len(kept)), text.index(NUL) + 1
+    reason, hint = f"a NUL as character {place}", NUL_HINT
+    if end > 1:
+        reason = f"{end:,} NULs at its end" if kept else f"nothing but {end:,} NULs"
+        hint = _CUT_SHORT_HINT
+    return RawRow(number, column=column, reason=reason, hint=hint)
 
 
 class Source(Protocol):

@@ -79,6 +79,8 @@ class CsvSource:
         while len(cells) > len(names) and not cells[-1].strip():
             cells.pop()
         if len(cells) != len(names):
+            if any(NUL in cell for cell in cells):  # what cut the row short, or is in its way
+                return holds_nul(number, None, self._delimiter.join(cells))
             return RawRow(
                 number,
                 reason=f"{_cells(len(cells))} for {_cells(len(names), 'column')}",
@@ -97,10 +99,10 @@ class CsvSource:
                     reason=f"{text[:40]!r} stands in a column that has no name",
                     hint="Name the column in the first line, or remove it.",
                 )
-            if len(text) > MAX_CELL:
-                return _too_large(number, name)
             if NUL in text:
                 return holds_nul(number, name, text)
+            if len(text) > MAX_CELL:
+                return _too_large(number, name)
             if self._delimiter != "," and name in _DECIMAL:
                 text = _COMMA.sub(".", text)
             values[name] = text

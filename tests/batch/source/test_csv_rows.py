@@ -166,6 +166,15 @@ def test_a_nul_is_told_by_its_line_and_is_no_utf16(opened, before: str) -> None:
     assert [job.row for row in manifest.rows() for job in row.jobs] == [3]
 
 
+@pytest.mark.parametrize("kept", ["", "B", "B,q"])
+def test_a_file_that_ends_in_nuls_was_cut_short(opened, kept: str) -> None:
+    text = "title,prompt\nA,p\n" + kept + "\x00" * 4096
+    (problem,) = problems_of(opened(text))
+    assert problem.row == 3
+    assert problem.reason == ("4,096 NULs at its end" if kept else "nothing but 4,096 NULs")
+    assert problem.hint.startswith("The file was cut short")
+
+
 def test_a_nul_in_the_header_or_beside_letters_of_windows(opened) -> None:
     with pytest.raises(InvalidRequest, match="line 1: a column's name holds a NUL"):
         opened("ti\x00tle,prompt\nA,p\n")

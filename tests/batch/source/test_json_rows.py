@@ -44,6 +44,7 @@ def test_a_header_and_rows(opened) -> None:
         ('{"prompt": "' + "x" * 10_000_000 + '"}', None, "more than 1,000,000 characters"),
         ('{"prompt": "a\\u0000b"}', "prompt", "NUL"),
         ('{"prompt": "a\x00b"}', None, "a NUL as character 14"),
+        ("\x00" * 4096, None, "nothing but 4,096 NULs"),
         ('{"prompt": "a", "image": 7}', "image", ""),
         ('{"prompt": "a", "image": "b", "images": {"b": 1}}', "images", ""),
     ],
