@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from svd_local.batch.counting import counted
 from svd_local.batch.problems import Problem
 from svd_local.catalog.jobs import Batch
 
@@ -63,9 +64,8 @@ class Skipped:
         numbers = [str(problems[0].row) for problems in self.by_row[:_NUMBERED]]
         others = self.rows - len(numbers)
         which = ", ".join(numbers) + (f" and {others:,} more" if others else "")
-        many = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         be = "was" if self.rows == 1 else "were"
-        return f"{many} of the manifest {be} left out as bad: {which}"
+        return f"{counted(self.rows, 'row')} of the manifest {be} left out as bad: {which}"
 
 
 def _storable(problem: Problem) -> Problem:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from svd_local.batch.columns import PATHS
+from svd_local.batch.counting import counted
 from svd_local.batch.expand import Row
 from svd_local.batch.forecast import Forecast
 from svd_local.batch.manifest import Manifest
@@ -84,8 +85,12 @@ class Validation:
         """
         if not self.rows and not self.problems:
             raise InvalidRequest(
-                f"the manifest {self.manifest.path.name} holds no rows",
-                hint="Write a row for every clip.",
+                f"the folder {self.manifest.path.name} holds no pictures"
+                if self.manifest.kind == "folder"
+                else f"the manifest {self.manifest.path.name} holds no rows",
+                hint="Put the pictures right into it, as PNG, JPEG or WebP; folders in it are not looked into."
+                if self.manifest.kind == "folder"
+                else "Write a row for every clip.",
                 field="manifest",
             )
         if self.clean or (skip_invalid and self.good_jobs):
@@ -97,11 +102,12 @@ class Validation:
                 field=self.fatal.field or "manifest",
             )
         rows = len(self.bad_rows)
+        them = "it" if rows == 1 else "them"
         raise InvalidRequest(
-            f"{rows:,} of {self.rows:,} rows cannot be made",
-            hint="Correct them."
+            f"{rows:,} of {counted(self.rows, 'row')} cannot be made",
+            hint=f"Correct {them}."
             if skip_invalid or not self.good_jobs
-            else "Correct them, or leave them out with --skip-invalid.",
+            else f"Correct {them}, or leave {them} out with --skip-invalid.",
             field="manifest",
         )
 
@@ -114,19 +120,19 @@ class Validation:
             if rows:
                 row, first = rows[0]
                 notes.append(
-                    f"{_rows(len(rows))} the very same as an earlier one (row {row} as row {first}"
+                    f"{counted(len(rows), 'row is', 'rows are')} the very same as an earlier one (row {row} as row {first}"
                     + ("), down to the seed: that clip is made once, and " if same else "); ")
                     + ("theirs as well" if same else "each is a clip of its own")
                 )
         if self.renamed:
             row, first, name = self.renamed[0]
             notes.append(
-                f"{_rows(len(self.renamed), 'wants', 'want')} a file name that an earlier one has "
+                f"{counted(len(self.renamed), 'row wants', 'rows want')} a file name that an earlier one has "
                 f"(row {row} as row {first}: {name!r}) and gets a number behind it"
             )
         if self.forecast.leaving:
             notes.append(
-                f"the pictures or words of {self.forecast.leaving:,} clips would leave this machine"
+                f"the pictures or words of {counted(self.forecast.leaving, 'clip')} would leave this machine"
             )
         return tuple(notes)
 
@@ -273,7 +279,3 @@ class _Look:
                     hint = f"Write / between folders: \\ is a letter of the name in {path!r}."
                 self._seen[seen] = Problem.of(0, error).reason, hint
         return self._seen[seen]
-
-
-def _rows(count: int, verb: str = "is", verbs: str = "are") -> str:
-    return f"1 row {verb}" if count == 1 else f"{count:,} rows {verbs}"

@@ -276,13 +276,12 @@ def _show_problems(found: Validation, all_of_them: str = "--json") -> None:
 
 
 def _show_forecast(found: Validation) -> None:
+    from svd_local.batch.counting import counted
     from svd_local.request import format_bytes
 
     forecast = found.forecast.to_json(found.out)
-    name = found.manifest.path.name
-    tell(
-        printable(f"{name}: {found.rows:,} rows, {found.good_jobs:,} of {found.jobs:,} clips good")
-    )
+    name, rows = found.manifest.path.name, counted(found.rows, "row")
+    tell(printable(f"{name}: {rows}, {found.good_jobs:,} of {counted(found.jobs, 'clip')} good"))
     for state, count in forecast["over"].items():
         tell(
             f"  {count:,} of {found.good_jobs:,} {_OVER[state].format('is' if count == 1 else 'are')}"

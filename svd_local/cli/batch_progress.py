@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from svd_local.batch.asked import differences
+from svd_local.batch.counting import counted
 from svd_local.batch.events import (
     Begun,
     Event,
@@ -112,7 +113,7 @@ class _Told:
         self.several = event.enrolment.several
         before = f", {done} of them done before" if done else ""
         before += f", {failed} given up before" if failed else ""
-        told = f"batch {batch.name}: {self.total} {'clip' if self.total == 1 else 'clips'}{before}"
+        told = f"batch {batch.name}: {counted(self.total, 'clip')}{before}"
         told += _changes(event.enrolment)
         differ = differences(batch, event.enrolment.options)
         if differ:

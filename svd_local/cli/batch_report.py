@@ -63,9 +63,11 @@ def report_progress() -> Callable[[int, int], None] | None:
     """Says on a terminal how far it is; elsewhere nothing."""
     if not sys.stderr.isatty():
         return None
+    from svd_local.batch.counting import counted
 
     def told(done: int, total: int) -> None:
         end = "\n" if done == total else ""
-        print(f"\rlooked at {done:,} of {total:,} clips", end=end, file=sys.stderr, flush=True)
+        text = f"\rlooked at {done:,} of {counted(total, 'clip')}"
+        print(text, end=end, file=sys.stderr, flush=True)
 
     return told

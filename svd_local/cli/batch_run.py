@@ -62,11 +62,14 @@ class Ending:
         raise typer.Exit(self.summary.exit_status)
 
     def _for_people(self, trouble: SvdLocalError | None) -> None:
+        from svd_local.batch.counting import counted
         from svd_local.cli.batch_report import summary as of_report
 
         summary, counts = self.summary, self.summary.batch.counts
         done = counts.get("done", 0)
-        text = f"{done:,} of {summary.batch.wanted:,} clips done, {summary.made:,} made now"
+        text = (
+            f"{done:,} of {counted(summary.batch.wanted, 'clip')} done, {summary.made:,} made now"
+        )
         if summary.cached:
             text += f", {summary.cached:,} found in the catalog"
         if summary.adopted:
@@ -89,6 +92,8 @@ class Ending:
         return " ".join(f"{reason.rstrip('.')}." for reason in reasons if reason is not None)
 
     def _trouble(self) -> SvdLocalError | None:
+        from svd_local.batch.counting import counted
+
         summary, name = self.summary, shlex.quote(self.summary.batch.name)
         if summary.exit_status == 0:
             return None
@@ -101,7 +106,8 @@ class Ending:
                 "a cluster among Ray's. What is left waits for the same command.",
             )
         return JobsFailed(
-            f"{len(summary.failures):,} of {summary.batch.wanted:,} clips were given up",
+            f"{len(summary.failures):,} of {counted(summary.batch.wanted, 'clip')} "
+            f"{'was' if len(summary.failures) == 1 else 'were'} given up",
             hint=f"svd-local batch status {name} says why, svd-local batch retry {name} tries again.",
         )
 

@@ -85,6 +85,27 @@ def test_bad_rows(svd, tmp_path: Path) -> None:
     assert (status, document["success"], document["good_jobs"]) == (0, True, 1)
 
 
+def test_one_is_no_plural(svd, tmp_path: Path) -> None:
+    path = _write(tmp_path, "prompt\na\n")
+    assert svd(path, "--dry-run")[1].startswith("m.csv: 1 row, 1 of 1 clip good\n")
+    path = _write(tmp_path, "prompt,frames\na,-1\n")
+    _, out, err = svd(path, "--dry-run")
+    assert out.startswith("m.csv: 1 row, 0 of 1 clip good\n")
+    assert "1 of 1 row cannot be made\nCorrect it.\n" in err
+
+
+def test_a_folder_without_pictures_is_told_as_such(svd, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "notes.txt").write_text("")
+    status, _, err = svd("pictures", "--dry-run")
+    assert status == 2
+    assert "the folder pictures holds no pictures" in err
+    assert "1 file that is no picture was passed over" in err
+    assert "Put the pictures right into it" in err
+    status, _, err = svd(_write(tmp_path, "prompt\n"), "--dry-run")
+    assert "m.csv holds no rows\nWrite a row for every clip." in err
+
+
 def test_print_is_capped_and_json_is_not(svd, tmp_path: Path) -> None:
     path = _write(tmp_path, "prompt,frames\n" + "a,-1\n" * 50)
     _, _, err = svd(path, "--dry-run")

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from svd_local.batch.counting import counted
 from svd_local.batch.report import words
 from svd_local.batch.report.entry import FILE_GONE, PLACEHOLDER, QUALITY, UNREADABLE, Entry
 from svd_local.batch.report.figures import PHASES, Figures, Reasons
@@ -152,7 +153,7 @@ def headline(figures: Figures) -> str:
 
 def _ready(figures: Figures) -> str:
     """How many videos are there, of those that are wanted: a cancelled one leaves nothing unfinished."""
-    wanted = _plural(figures.wanted, "video is", "videos are")
+    wanted = counted(figures.wanted, "video is", "videos are")
     if figures.videos < figures.wanted or figures.troubled:
         unfinished = "Not finished: " if figures.open else ""
         return f"{unfinished}{figures.videos:,} of {wanted} ready"
@@ -225,10 +226,6 @@ def _phases_of(entry: Entry) -> list[tuple[str, float]]:
     ]
 
 
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
-
-
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
@@ -250,7 +247,7 @@ def _environment() -> Environment:
         "span": words.span,
         "corrected": corrected,
         "phases": _phases_of,
-        "plural": _plural,
+        "plural": counted,
         "tags": tags,
     }
     return environment
