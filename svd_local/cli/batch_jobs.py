@@ -78,10 +78,11 @@ def status(
         lines = [_line(batch), f"  files: {batch.batch.folder}"]
         lines += _told_of(batch.batch)
         lines += _told_of_runs(batch, runs)
-        lines += [_whose(job, batch.is_cut_off(job)) for job in running]
+        several = jobs.several(batch.batch.id, cancelled=True)
+        lines += [_whose(_place(job, several), job, batch.is_cut_off(job)) for job in running]
         if not running and outlook.queued and outlook.next_s:
             lines.append(f"  the next clip may begin in {outlook.next_s:.0f} s")
-        lines += [f"  row {job.row} failed: {_why(job)}" for job in failed[:_SHOWN]]
+        lines += [f"  {_place(job, several)} failed: {_why(job)}" for job in failed[:_SHOWN]]
         if len(failed) > _SHOWN:
             lines.append(f"  and {len(failed) - _SHOWN:,} more; --json has all of them")
         tell("\n".join(map(printable, lines)))
@@ -199,10 +200,10 @@ def _told_of_runs(standing: Standing, runs: Sequence[Run]) -> list[str]:
     return [f"{told}; stopped before the end" if last.figures["stopped"] else told]
 
 
-def _whose(job: Job, cut_off: bool) -> str:
+def _whose(place: str, job: Job, cut_off: bool) -> str:
     if cut_off:
-        return f"  row {job.row} was with {job.worker}, which is dead, try {job.attempt}"
-    return f"  row {job.row} is with {job.worker}, try {job.attempt}"
+        return f"  {place} was with {job.worker}, which is dead, try {job.attempt}"
+    return f"  {place} is with {job.worker}, try {job.attempt}"
 
 
 def _moment(moment: datetime) -> str:
@@ -227,6 +228,11 @@ def _line(standing: Standing) -> str:
         rows = batch.skipped["rows"]
         parts.append(f"{rows:,} {'row' if rows == 1 else 'rows'} left out as bad")
     return printable(f"{batch.name}  {_moment(batch.created_at)}  {', '.join(parts) or 'no clips'}")
+
+
+def _place(job: Job, several: frozenset[int]) -> str:
+    """Its row, and its seed where the row has ``several`` clips."""
+    return f"row {job.row}" + (f", seed {job.fields.get('seed')}" if job.row in several else "")
 
 
 def _why(job: Job) -> str:

@@ -81,6 +81,27 @@ def test_a_batch_that_is_not_there(batch, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "not-found"
 
 
+def test_status_tells_clips_of_one_row_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(tmp_path / "media"))
+    with Catalog(None, tmp_path / "media") as catalog:
+        rows = (2, 3, 3, 3)
+        new = [NewJob(f"{n}", row, n, {"seed": 40 + n}) for n, row in enumerate(rows)]
+        name = catalog.jobs.enroll("Seeds", new, folder=tmp_path).batch.id
+        for _ in range(3):
+            lease = catalog.jobs.claim(name, "host:1", lease_s=60)
+            catalog.jobs.fail(lease, Reason("x", "no"), tries=1, delay_s=0)
+        catalog.jobs.claim(name, "host:1", lease_s=60)
+    assert run(["batch", "status", "Seeds"]) == 0
+    out = capsys.readouterr().out
+    told = [line.strip() for line in out.splitlines() if line.startswith("  row")]
+    assert told == [
+        "row 3, seed 43 is with host:1, try 1",
+        "row 2 failed: no",
+        "row 3, seed 41 failed: no",
+        "row 3, seed 42 failed: no",
+    ]
+
+
 def test_stats_of_one_batch(batch, capsys):
     assert run(["catalog", "stats", "--json"]) == 0
     every = json.loads(capsys.readouterr().out)["stats"]

@@ -8,8 +8,8 @@
 - ``words``     numbers, moments and paths as people and browsers read them
 - ``write``     all of it into the batch's output folder, whole or not at all
 
-Nothing is held in memory that grows with the batch but the seconds of its clips: entries lie in a
-scratch file between gathering and writing.
+Nothing is held in memory that grows with the batch but the seconds of its clips and the
+numbers of rows that have several: entries lie in a scratch file between gathering and writing.
 """
 
 from __future__ import annotations

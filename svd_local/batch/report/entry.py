@@ -67,6 +67,8 @@ class Entry:
     """File names of the source pictures."""
     video: bool
     """Whether there is a video. A placeholder is none, nor is a file that is gone."""
+    several: bool = False
+    """Whether its row has other clips, from which it differs in its seed."""
     cached: bool = False
     shared: bool = False
     """Whether its file is that of the clip that was found, and not one of its own."""
@@ -79,6 +81,7 @@ class Entry:
     engine: str | None = None
     device: str | None = None
     seed: int | None = None
+    """The clip's; of one that is not made, the one it is to have."""
     frames: int | None = None
     fps: float | None = None
     width: int | None = None
@@ -111,6 +114,11 @@ class Entry:
         return self.title or self.prompt or ", ".join(self.pictures) or f"row {self.row}"
 
     @property
+    def own_seed(self) -> int | None:
+        """The seed, where it is what tells the clip from others of its row."""
+        return self.seed if self.several else None
+
+    @property
     def missed(self) -> list[Mapping[str, Any]]:
         """The tiers that were asked first and did not serve."""
         return [attempt for attempt in self.attempts if attempt.get("outcome") != "ok"]
@@ -139,8 +147,11 @@ class Entry:
 _FIELDS = tuple(one.name for one in dataclasses.fields(Entry))
 
 
-def entry_of(job: Job, clip: StoredClip | None, folder: Path) -> Entry:
-    """``job`` and the clip its row names, if that is still there, told from ``folder``."""
+def entry_of(job: Job, clip: StoredClip | None, folder: Path, *, several: bool = False) -> Entry:
+    """``job`` and the clip its row names, if that is still there, told from ``folder``.
+
+    ``several`` says that its row has other jobs.
+    """
     known: dict[str, Any] = {
         "row": job.row,
         "index": job.index,
@@ -154,6 +165,8 @@ def entry_of(job: Job, clip: StoredClip | None, folder: Path) -> Entry:
         "title": job.fields.get("title"),
         "prompt": job.fields.get("prompt"),
         "pictures": _pictures(job.fields),
+        "several": several,
+        "seed": job.fields.get("seed"),
         "video": False,
         "problem": None,
     }

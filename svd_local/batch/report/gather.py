@@ -108,9 +108,18 @@ def _list(entry: Entry, listed: list[Entry]) -> None:
 
 def _pages(catalog: Catalog, batch: Batch, folder: Path, seen: Standing) -> Iterator[list[Entry]]:
     jobs, last = catalog.jobs, None
+    several = jobs.several(batch.id, cancelled=True)
     while page := jobs.jobs(batch.id, after=last, limit=_AT_ONCE):
         clips = catalog.named(_clip_ids(page))
-        yield [entry_of(seen.told(job), clips.get(job.clip_id or ""), folder) for job in page]
+        yield [
+            entry_of(
+                seen.told(job),
+                clips.get(job.clip_id or ""),
+                folder,
+                several=job.row in several,
+            )
+            for job in page
+        ]
         last = page[-1]
 
 

@@ -175,14 +175,12 @@ class JobViews:
             folders = select(JobRow.folder).where(JobRow.batch_id == batch_id).distinct()
             return list(session.scalars(folders))
 
-    def several(self, batch_id: str) -> frozenset[int]:
-        """The rows of which the batch is to make more than one clip."""
-        query = (
-            select(JobRow.row)
-            .where(JobRow.batch_id == batch_id, JobRow.state != "cancelled")
-            .group_by(JobRow.row)
-            .having(func.count() > 1)
-        )
+    def several(self, batch_id: str, *, cancelled: bool = False) -> frozenset[int]:
+        """The rows of which the batch is to make more than one clip, or has ``cancelled`` ones as well."""
+        query = select(JobRow.row).where(JobRow.batch_id == batch_id)
+        if not cancelled:
+            query = query.where(JobRow.state != "cancelled")
+        query = query.group_by(JobRow.row).having(func.count() > 1)
         with self._ready().reading() as session:
             return frozenset(session.scalars(query))
 

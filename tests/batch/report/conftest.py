@@ -128,11 +128,12 @@ def bench(tmp_path: Path, mp4: bytes, server: str) -> Iterator[Callable[..., Ben
             folders: tuple[str | None, ...] = (None,),
             folder: Path | None = None,
             skipped: Skipped | None = None,
+            rows: tuple[int, ...] | None = None,
         ) -> Bench:
             jobs = [
                 NewJob(
                     key=f"{place:064x}",
-                    row=place + 2,
+                    row=rows[place] if rows else place + 2,
                     index=place,
                     fields=one,
                     folder=folders[place % len(folders)],

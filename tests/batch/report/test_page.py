@@ -118,6 +118,23 @@ def test_text_stays_text(bench, parsed):
     assert HOSTILE[8][:200] in told
 
 
+def test_clips_of_one_row_are_told_apart_by_their_seeds(bench, parsed):
+    rows = (2, 3, 3, 4, 4, 5, 5)
+    batch = bench(*({"title": "a", "seed": 40 + n} for n in range(7)), rows=rows)
+    for n in range(3):
+        batch.done(seed=40 + n)
+    for _ in range(2):
+        batch.fail()
+    batch.catalog.jobs.cancel(batch.batch.id)
+    page = parsed(batch.report().html)
+    meta = [one.text for one in page.all("p", **{"class": "meta"})]
+    assert [one.split(" · ")[0] for one in meta] == ["row 2", "row 3, seed 41", "row 3, seed 42"]
+    labels = [one["aria-label"] for one in page.all("a", **{"class": "frame"})]
+    assert [label.endswith("a, seed 41") for label in labels] == [False, True, False]
+    told = [one.text.strip() for one in page.all("td", **{"class": "clip"})]
+    assert told == ["a, seed 43", "a, seed 44", "a, seed 45", "a, seed 46"]
+
+
 def test_the_policy_lets_in_what_is_in_the_page_and_nothing_else(bench, parsed):
     batch = bench({"title": "a"})
     batch.done()
