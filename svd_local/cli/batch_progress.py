@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from svd_local.batch.events import (
 )
 from svd_local.batch.stalls import lasted
 from svd_local.cli._shared import printable, say
+from svd_local.cli.interrupts import heard
 from svd_local.cli.progress import stage_text
 
 if TYPE_CHECKING:
@@ -223,15 +225,23 @@ def _passing(event: Event, several: frozenset[int] = frozenset()) -> str | None:
     if isinstance(event, Resumed):
         return "going on"
     if isinstance(event, Stopping):
-        if event.cancelling:
-            return "cancelling the clips at hand"
-        return "finishing the clips at hand; Ctrl-C again cancels them"
+        return _stopping(event)
     if isinstance(event, WorkerLost):
         again = "" if event.restart_s is None else f"; another begins in {event.restart_s:.0f} s"
         return f"{_worker(event)} is lost: {event.why}{again}"
     if isinstance(event, WorkerSetAside):
         return f"{_worker(event)} is set aside: {event.why}"
     return None
+
+
+def _stopping(event: Stopping) -> str:
+    """What is done about it, and how to have it done at once, in whoever's way it was asked."""
+    signal = heard()
+    told = "" if signal is None else f"told to end ({signal}): "
+    if event.cancelling:
+        return f"{told}cancelling the clips at hand"
+    again = "Ctrl-C again" if signal is None else f"the same again, or kill {os.getpid()},"
+    return f"{told}finishing the clips at hand; {again} cancels them"
 
 
 def _worker(event: WorkerLost | WorkerSetAside) -> str:

@@ -10,6 +10,8 @@ from types import FrameType
 from typing import NoReturn
 
 _OTHERS = ("SIGTERM", "SIGHUP")  # the second is POSIX's alone
+_heard: list[str] = []
+"""The names of those that were heard, the last one last."""
 
 
 def hear_all() -> None:
@@ -17,9 +19,18 @@ def hear_all() -> None:
 
     One that whoever started us had ignored stays so: ``nohup`` means the terminal may be closed.
     """
+    _heard.clear()
     for which in _numbers(_OTHERS):
         if signal.getsignal(which) is not signal.SIG_IGN:
             signal.signal(which, _raise)
+
+
+def heard() -> str | None:
+    """The name of the signal that told the program to end; None where it was Ctrl-C, or none.
+
+    Whoever sent it need not be at a keyboard, and is told other things than who is.
+    """
+    return _heard[-1] if _heard else None
 
 
 @contextmanager
@@ -34,6 +45,8 @@ def remembered() -> Iterator[Callable[[], bool]]:
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal told
         told = True
+        if number != signal.SIGINT:
+            _raise(number, frame)
         raise KeyboardInterrupt
 
     before = {}
@@ -54,4 +67,5 @@ def _numbers(names: tuple[str, ...]) -> list[signal.Signals]:
 
 
 def _raise(number: int, frame: FrameType | None) -> NoReturn:
+    _heard.append(signal.Signals(number).name)
     raise KeyboardInterrupt

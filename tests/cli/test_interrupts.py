@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import weakref
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from svd_local.cli import run
+from svd_local.batch.events import Stopping
+from svd_local.cli import interrupts, run
+from svd_local.cli.batch_progress import _Told
 from svd_local.cli.interrupts import hear_all, remembered
 from svd_local.tiers import fake
 
@@ -37,6 +40,7 @@ def _usual_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # pytest watches for such exceptions as well.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     yield
+    interrupts._heard.clear()
     for which, handler in before.items():
         signal.signal(which, handler)
 
@@ -77,6 +81,27 @@ def test_it_is_raised_as_ever_and_the_handlers_are_put_back(which: signal.Signal
             signal.raise_signal(which)
         assert told()
     assert signal.getsignal(which) == before
+
+
+@pytest.mark.parametrize("which", SIGNALS)
+def test_a_batch_says_what_fits_the_signal(which: signal.Signals) -> None:
+    told: list[str] = []
+    hear_all()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(which)
+    display = _Told(told.append)
+    display.hear(Stopping(cancelling=False))
+    display.hear(Stopping(cancelling=True))
+    if which == signal.SIGINT:
+        assert told == [
+            "finishing the clips at hand; Ctrl-C again cancels them",
+            "cancelling the clips at hand",
+        ]
+        return
+    assert told[0].startswith(f"told to end ({which.name}): finishing the clips at hand; ")
+    assert told[0].endswith(f"kill {os.getpid()}, cancels them")
+    assert told[1] == f"told to end ({which.name}): cancelling the clips at hand"
+    assert "Ctrl-C" not in "".join(told)
 
 
 def test_what_was_ignored_stays_ignored() -> None:
