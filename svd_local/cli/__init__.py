@@ -10,6 +10,7 @@ import typer
 from svd_local.cli import batch, catalog, generate, models, status
 from svd_local.cli._shared import fail, mute
 from svd_local.cli.interrupts import hear_all
+from svd_local.cli.unread import let_go_unread
 from svd_local.errors import Cancelled, InvalidRequest, SvdLocalError
 
 app = typer.Typer(
@@ -115,5 +116,6 @@ def main() -> None:
     Being told to end (``kill``, a closed terminal, a service manager) is answered as Ctrl-C is:
     cancelled, tidied up, reported.
     """
+    let_go_unread()
     hear_all()
     sys.exit(run(sys.argv[1:]))

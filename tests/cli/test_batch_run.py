@@ -403,6 +403,28 @@ def test_interrupted_once_it_finishes_the_clips_at_hand(monkeypatch: pytest.Monk
     assert len(list(Path("out").glob("*.mp4"))) == counts["done"]
 
 
+def test_a_terminal_that_is_closed_ends_it_as_gently(
+    svd: Svd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest(4)
+    monkeypatch.setenv("SVD_LOCAL_FAKE_SECONDS", "1")
+    pty = pytest.importorskip("pty", reason="terminals are POSIX")
+    screen, inside = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "svd_local", *batch("--no-report", "--lanes", "1")],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), inside),
+        start_new_session=True,
+    )
+    os.close(inside)
+    await_running(1)
+    os.close(screen)  # whatever is said from here on cannot be written
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(30) != 0
+    counts = svd("batch", "status")[1]["batches"][0]["counts"]
+    assert (counts["done"], counts["queued"]) == (1, 3), "the clip at hand was finished"
+    assert_whole(1)
+
+
 def test_interrupted_twice_it_gives_the_clips_at_hand_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

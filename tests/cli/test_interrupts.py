@@ -17,6 +17,7 @@ from svd_local.batch.events import Stopping
 from svd_local.cli import interrupts, run
 from svd_local.cli.batch_progress import _Told
 from svd_local.cli.interrupts import hear_all, remembered
+from svd_local.cli.unread import let_go_unread
 from svd_local.tiers import fake
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -119,3 +120,22 @@ def test_a_handler_of_somebody_else_is_left_alone() -> None:
         signal.raise_signal(signal.SIGTERM)
     assert heard == [True]
     assert not told()
+
+
+def test_standard_error_that_cannot_be_written_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError), open(writing, "w", closefd=False) as nobody:
+        nobody.write("a")
+    broken = open(writing, "w", buffering=1, closefd=False)  # noqa: SIM115 - its end fails as well
+    monkeypatch.setattr(sys, "stderr", broken)
+    let_go_unread()
+    let_go_unread()
+    print("b", file=sys.stderr, flush=True)
+    assert not sys.stderr.isatty()
+    monkeypatch.setattr(sys, "stderr", None)
+    let_go_unread()
+    print("c", file=sys.stderr)
+    os.close(writing)
