@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from svd_local.batch.outlook import Outlook
 from svd_local.batch.pace import Hands, Pace
+from svd_local.batch.space import free_bytes
 
 
 @dataclass(slots=True)
@@ -114,11 +114,3 @@ class Forecast:
                 for key, share in self._shares.items()
             ],
         }
-
-
-def free_bytes(folder: Path) -> int:
-    """What is free on the device where ``folder`` is, or would be."""
-    ground = folder.absolute()
-    while not ground.exists():
-        ground = ground.parent
-    return shutil.disk_usage(ground).free

@@ -73,7 +73,7 @@ class Space:
         for folder in self._folders:
             try:
                 with storing(folder):
-                    free = _free(folder)
+                    free = free_bytes(folder)
             except StorageFailed as error:
                 return Paused(error.message, error.hint, folder)
             if free < self._reserve:
@@ -95,12 +95,12 @@ class Space:
 
     def _free(self) -> tuple[int, ...]:
         try:
-            return tuple(_free(folder) for folder in self._folders)
+            return tuple(free_bytes(folder) for folder in self._folders)
         except OSError:
             return (0,) * len(self._folders)
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Bytes that are free on the device where ``folder`` is, or would be."""
     ground = folder.absolute()
     while not ground.exists():

@@ -29,7 +29,14 @@ def show(
         settings = load_settings()
         with Catalog(settings.database_url, settings.media_dir) as catalog:
             batch = catalog.jobs.batch(name)
-            files = write_report(catalog, batch, folder, sheets=sheets, progress=report_progress())
+            files = write_report(
+                catalog,
+                batch,
+                folder,
+                sheets=sheets,
+                reserve=settings.disk_reserve,
+                progress=report_progress(),
+            )
         if json_output:
             emit({"success": True, "batch": batch.to_json(), "report": files.to_json()})
         else:
@@ -38,6 +45,7 @@ def show(
 
 def summary(files: ReportFiles) -> list[str]:
     """The report in a few lines, for the end of a batch as well."""
+    from svd_local.batch.counting import counted
     from svd_local.batch.report.page import headline
     from svd_local.batch.report.words import number, percent, seconds, span
 
@@ -56,6 +64,11 @@ def summary(files: ReportFiles) -> list[str]:
         f"  {reason.jobs:,} x {reason.code}: {printable(reason.message)}"
         for reason in figures.problems
     ]
+    if files.short is not None:
+        lines.append(
+            f"{counted(files.without_sheets, 'video has', 'videos have')} no strip of frames in the report: "
+            f"{printable(files.short)}. With more space svd-local batch report makes them."
+        )
     return [*lines, f"report: {printable(str(files.html))}"]
 
 

@@ -254,9 +254,15 @@ def _report(settings: Settings, summary: BatchSummary, *, sheets: bool) -> Repor
 
     try:
         with Catalog(settings.database_url, settings.media_dir) as catalog:
-            return write_report(catalog, summary.batch, sheets=sheets, progress=report_progress())
+            return write_report(
+                catalog,
+                summary.batch,
+                sheets=sheets,
+                reserve=settings.disk_reserve,
+                progress=report_progress(),
+            )
     except SvdLocalError as error:
-        say(f"svd-local: there is no report: {error.message}. {error.hint}")
+        say(printable(f"svd-local: no report was written: {error.message}. {error.hint}"))
     except KeyboardInterrupt:
         name = shlex.quote(summary.batch.name)
         say(f"svd-local: the report was broken off; svd-local batch report {name} writes it")

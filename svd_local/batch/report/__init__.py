@@ -6,6 +6,7 @@
 - ``page``      the HTML, in pages of ``PER_PAGE`` videos
 - ``tables``    the CSV and the JSON
 - ``words``     numbers, moments and paths as people and browsers read them
+- ``room``      what it may take of the disk
 - ``write``     all of it into the batch's output folder, whole or not at all
 
 Nothing is held in memory that grows with the batch but the seconds of its clips and the

@@ -123,6 +123,12 @@ class Entry:
         """The tiers that were asked first and did not serve."""
         return [attempt for attempt in self.attempts if attempt.get("outcome") != "ok"]
 
+    @property
+    def looked_into(self) -> bool:
+        """Whether its video was decoded for its pictures, as far as it could be."""
+        unreadable = self.problem is not None and self.problem["code"] == UNREADABLE
+        return unreadable or self.files.get("sheet") is not None
+
     def with_sheet(self, sheet: str, thumbnail: str) -> Entry:
         """The entry with the pictures that were made of its video."""
         return dataclasses.replace(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 
 from svd_local.batch.report.figures import Figures
 from svd_local.batch.report.gather import Progress, gather
-from svd_local.batch.report.page import write_pages
+from svd_local.batch.report.page import page_names, write_pages
+from svd_local.batch.report.room import A_JOB, A_PAGE, Room
 from svd_local.batch.report.sheets import Sheets
 from svd_local.batch.report.tables import is_of, write_csv, write_json
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Batch
+from svd_local.errors import DiskFull
 from svd_local.storage import Staging, replace_files
 from svd_local.storage.faults import storing
 
@@ -33,6 +36,9 @@ class ReportFiles:
     csv: Path
     json: Path
     figures: Figures
+    without_sheets: int = 0
+    """Videos for whose contact sheets there was no room; ``short`` says why."""
+    short: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -41,6 +47,8 @@ class ReportFiles:
             "csv": str(self.csv),
             "json": str(self.json),
             "figures": self.figures.to_json(),
+            "without_sheets": self.without_sheets,
+            "short": self.short,
         }
 
 
@@ -50,6 +58,7 @@ def write_report(
     folder: Path | None = None,
     *,
     sheets: bool = True,
+    reserve: int = 0,
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> ReportFiles:
@@ -65,29 +74,71 @@ def write_report(
         folder: where to; the batch's output folder where None.
         sheets: whether contact sheets and thumbnails are made, in a folder beside the report; those
             of an earlier report are used again. Without them the posters are shown.
+        reserve: bytes that are to stay free on the folder's device. Where only sheets would take of
+            them, they are left out.
         progress: called with how many of how many jobs were looked at. An exception it raises ends
             the report, and the one before it stays.
         now: the moment the report is of, with a time zone.
 
     Raises:
         StorageFailed: the catalog cannot be read, or the folder cannot be written.
-        DiskFull: there is no room.
+        DiskFull: there is no room, or only in the reserve; an earlier report is as it was.
     """
-    folder = (Path(batch.folder) if folder is None else folder).absolute()
-    with Staging(folder) as staging, storing(folder):
+    room = Room((Path(batch.folder) if folder is None else folder).absolute(), reserve)
+    write = functools.partial(_write, catalog, batch, room, progress, now or datetime.now(UTC))
+    if not sheets:
+        return write(None)
+    jobs = sum(catalog.jobs.counts(batch.id).values())
+    ahead = jobs * A_JOB + A_PAGE
+    try:
+        return write(lambda: room.shortage(ahead))
+    except DiskFull as error:
+        short = (
+            error.message
+        )  # the sheets that were made are gone again, and may have been too many
+    return write(lambda: short)
+
+
+def _write(
+    catalog: Catalog,
+    batch: Batch,
+    room: Room,
+    progress: Progress | None,
+    now: datetime,
+    room_for_sheets: Callable[[], str | None] | None,
+) -> ReportFiles:
+    """``write_report``, for a try; without any sheets where ``room_for_sheets`` is None."""
+    folder = room.folder
+
+    def told(done: int, total: int) -> None:
+        room.require()
+        if progress is not None:
+            progress(done, total)
+
+    with storing(folder):
+        room.require()
+    with ExitStack() as stack:
+        staging = stack.enter_context(Staging(folder))
+        stack.enter_context(storing(folder))
         scratch = staging.folder
         stem = _stem(batch, folder)
-        pictures = Sheets(folder / f"{stem}_files", folder, scratch) if sheets else None
-        with pictures or nullcontext():
-            report = gather(
-                catalog,
-                batch,
-                folder,
-                scratch / "entries.jsonl",
-                written_at=now or datetime.now(UTC),
-                look=None if pictures is None else pictures.add,
-                progress=progress,
+        pictures = None
+        if room_for_sheets is not None:
+            pictures = stack.enter_context(
+                Sheets(folder / f"{stem}_files", folder, scratch, room_for_sheets)
             )
+        report = gather(
+            catalog,
+            batch,
+            folder,
+            scratch / "entries.jsonl",
+            written_at=now,
+            look=None if pictures is None else pictures.add,
+            progress=told,
+        )
+        # What is still to be written has all that lies in the scratch file three times at most.
+        pages_to_come = len(page_names(stem, report.figures.videos))
+        room.require(3 * report.spool.stat().st_size + pages_to_come * A_PAGE)
         tables = [scratch / f"{stem}.json", scratch / f"{stem}.csv"]
         write_json(report, tables[0])
         write_csv(report, tables[1])
@@ -100,7 +151,15 @@ def write_report(
         pictures.drop_the_rest()
     json, csv, *pages = moved
     pages.reverse()
-    return ReportFiles(pages[0], tuple(pages), csv, json, report.figures)
+    return ReportFiles(
+        pages[0],
+        tuple(pages),
+        csv,
+        json,
+        report.figures,
+        0 if pictures is None else pictures.without,
+        None if pictures is None else pictures.short,
+    )
 
 
 def _stem(batch: Batch, folder: Path) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from svd_local.batch.report import page as page_module
-from svd_local.errors import StorageFailed
+from svd_local.errors import DiskFull, StorageFailed
 from svd_local.storage import sweep
 
 
@@ -133,6 +134,78 @@ def test_sheets_are_made_once_and_dropped_with_their_clip(bench, parsed):
     batch.report(sheets=True)
     assert not sheet.exists(), "a file that was touched may be another"
     assert len(names(pictures)) == 2
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """What is free on the device, in bytes: a number, or one for each time it is asked."""
+
+    def be(*bytes_, then=None):
+        told = iter(bytes_)
+        usage = "svd_local.batch.space.shutil.disk_usage"
+        monkeypatch.setattr(usage, lambda _: SimpleNamespace(free=next(told, then)))
+
+    return be
+
+
+GIB = 2**30
+
+
+def test_sheets_leave_the_reserve_alone_and_the_rest_is_reported(bench, free):
+    batch = bench(*({"title": text} for text in "abc"))
+    for _ in range(2):
+        batch.done()
+    free(then=2 * GIB)
+    old = batch.report(sheets=True, reserve=GIB)
+    assert (old.without_sheets, old.short) == (0, None)
+    batch.done()
+    free(then=GIB + 90 * 2**10)  # enough for a page, not for a sheet beside it
+    files = batch.report(sheets=True, reserve=GIB)
+    assert files.without_sheets == 1
+    assert "1.0 GiB free, of which 1.0 GiB are kept" in files.short
+    shown = [job["files"]["sheet"] for job in json.loads(files.json.read_text())["jobs"]]
+    assert [sheet is not None for sheet in shown] == [True, True, False], "what is there is shown"
+    free(then=2 * GIB)
+    assert batch.report(sheets=True, reserve=GIB).without_sheets == 0
+
+
+def test_without_room_the_old_report_stays(bench, free):
+    batch = bench({"title": "a"}, {"title": "b"})
+    batch.done()
+    free(then=2 * GIB)
+    old = batch.report(reserve=GIB).html.read_bytes()
+    batch.done()
+    before = names(batch.folder)
+    for bytes_ in ((), (2 * GIB,), (2 * GIB, 2 * GIB)):  # from the beginning, or later on
+        free(*bytes_, then=GIB - 1)
+        with pytest.raises(DiskFull, match=r"of which 1\.0 GiB are kept") as caught:
+            batch.report(reserve=GIB)
+        assert "SVD_LOCAL_DISK_RESERVE" in caught.value.hint
+    assert (batch.folder / "report.html").read_bytes() == old
+    assert names(batch.folder) == before
+
+
+def test_sheets_that_were_too_many_are_taken_back(bench, free):
+    batch = bench({"title": "a"})
+    batch.done()
+    # Asked before the sheet, and behind it; then another has taken the room, till the sheet is gone.
+    free(2 * GIB, 2 * GIB, GIB - 1, then=2 * GIB)
+    files = batch.report(sheets=True, reserve=GIB)
+    assert files.without_sheets == 1
+    assert names(batch.folder / "report_files") == []
+    assert files.html.is_file()
+
+
+def test_a_sheet_that_finds_no_room_is_left_out(bench, monkeypatch):
+    def full(video, sheet, **_):
+        raise DiskFull("no room in the quota", hint="")
+
+    monkeypatch.setattr("svd_local.media.sheet.write_sheet", full)
+    batch = bench({"title": "a"}, {"title": "b"})
+    batch.done()
+    batch.done()
+    files = batch.report(sheets=True)
+    assert (files.without_sheets, files.short) == (2, "no room in the quota")
 
 
 def test_a_video_that_cannot_be_read_is_a_problem(bench, parsed):

@@ -1,0 +1,53 @@
+"""What a report may take of the disk: like a clip, nothing of the reserve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from svd_local.batch.space import free_bytes
+from svd_local.errors import DiskFull
+from svd_local.request import format_bytes
+
+A_JOB = 16 << 10
+"""Bytes that a job takes in table, document, page and scratch file, or less: half of it is usual."""
+A_PAGE = 64 << 10
+"""And a page by itself."""
+_HINT = (
+    "Free some space; or have it written elsewhere, svd-local batch report NAME --out DIR; or lower "
+    "SVD_LOCAL_DISK_RESERVE."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The device of ``folder``, of which ``reserve`` bytes are to stay free."""
+
+    folder: Path
+    reserve: int
+
+    def shortage(self, ahead: int = 0) -> str | None:
+        """Why ``ahead`` more bytes should not be written; None where there is room for them.
+
+        Raises:
+            OSError: it cannot be found out.
+        """
+        free = free_bytes(self.folder)
+        if free - ahead >= self.reserve:
+            return None
+        needed = f", and {format_bytes(ahead)} are needed" if free >= self.reserve else ""
+        return (
+            f"{self.folder} has {format_bytes(free)} free, of which "
+            f"{format_bytes(self.reserve)} are kept{needed}"
+        )
+
+    def require(self, ahead: int = 0) -> None:
+        """See that there is room for ``ahead`` more bytes.
+
+        Raises:
+            DiskFull: there is not.
+            OSError: it cannot be found out.
+        """
+        short = self.shortage(ahead)
+        if short is not None:
+            raise DiskFull(short, hint=_HINT)
