@@ -24,6 +24,11 @@ class NearHand:
         self.closed = False
         self.spoil: Callable[[Any], Any] = lambda answer: answer
         """What becomes of an answer of ``make`` on its way."""
+        self.node: str | None = "10.0.0.2"
+        """Where it has its place; None: it waits for one."""
+
+    def place(self) -> str | None:
+        return self.node
 
     def hello(self) -> Any:
         return self._call("hello")
@@ -84,6 +89,8 @@ class NearCluster:
         self.at: dict[str, NearHand] = {}
         """The last one hired by each seat, by the seat's thread."""
         self._makers = list(makers)
+        self.without_room: list[Callable[[House], Actor]] = []
+        """Those of ``makers`` whose actors wait for a place."""
 
     def places(self, workers: int | None = None) -> Places:
         return Places(self.count if workers is None else workers, False, 1)
@@ -91,6 +98,8 @@ class NearCluster:
     def hire(self, house: House, places: Places, lanes: int) -> NearHand:
         make = self._makers.pop(0) if len(self._makers) > 1 else self._makers[0]
         hand = NearHand(lambda: make(house))
+        if make in self.without_room:
+            hand.node = None
         self.hired.append(hand)
         self.at[threading.current_thread().name] = hand
         return hand

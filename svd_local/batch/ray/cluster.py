@@ -138,6 +138,19 @@ class RayHand:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
+    def place(self) -> str | None:
+        """The address of the node its process runs on, be it up or still starting; see ``far.Hand``.
+
+        Ray's public way to ask asks the dashboard, which a cluster need not have. This one is Ray's own:
+        where a later Ray has it no more, nothing is known, and an actor is waited for as if for room.
+        """
+        with suppress(Exception):
+            from ray._private import state
+
+            address = state.actors(self._actor._actor_id.hex())["Address"]["IPAddress"]
+            return str(address) or None
+        return None
+
     def hello(self) -> Any:
         return self._call("hello")
 

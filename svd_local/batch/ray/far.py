@@ -39,6 +39,11 @@ class Hand(Protocol):
     Every method raises ``ActorLost`` where the actor is gone.
     """
 
+    def place(self) -> str | None:
+        """The node that it was given room on, as soon as its process runs there, whether it answers yet or
+        not. None while it waits for room, or where that cannot be told; never raises.
+        """
+
     def hello(self) -> Any: ...
     def ping(self) -> Any: ...
     def make(self, ticket: str, order: Order) -> Any: ...

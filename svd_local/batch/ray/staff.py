@@ -26,7 +26,7 @@ from svd_local.batch.liveness import Presence
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.ray.far import ActorLost, FarGenerator, Hand
 from svd_local.batch.ray.values import Hello, House
-from svd_local.batch.stalls import told_of
+from svd_local.batch.stalls import lasted, told_of
 from svd_local.batch.summary import BatchSummary, Tally
 from svd_local.batch.workers.seat import Seat
 from svd_local.batch.workers.voices import Voices
@@ -43,6 +43,9 @@ _LOOK_AROUND_S = 5.0
 _PING_S = 1.0
 _SAY_S = 10.0
 """How long nobody may be hired before that is said."""
+_START_S = 1800.0
+"""What an actor may take to be up, from when its process runs: the libraries from a network disk that
+many nodes read at once, and its GPU's first answer. Twice what a worker process here has."""
 _NOBODY = Paused(
     "no node of the cluster has room for a worker",
     "ray status says what it has and what is taken; nodes that join are used.",
@@ -90,6 +93,8 @@ class Staff:
         self._kept: list[Hand] = []
         """Of no use, but in the way: nobody else shall be placed where they are."""
         self._voices = Voices(self._seats, options.lanes, tell)
+        self._coming: set[int] = set()
+        """Numbers of the seats whose actors have their place, and are not up yet."""
         self._nobody_since: float | None = None
         self._told_of_nobody = False
         self.tally = Tally()
@@ -154,7 +159,7 @@ class Staff:
         house = House.of(self._settings, _version(), self._sorts, gpu=places.gpu)
         hand = self._cluster.hire(house, places, self._options.lanes)
         try:
-            hello = self._hello(hand)
+            hello = self._hello(seat, hand)
             if hello is None:
                 seat.due = None
                 hand.kill()
@@ -175,23 +180,48 @@ class Staff:
             hand.kill()
             raise
 
-    def _hello(self, hand: Hand) -> Hello | None:
-        """Wait until the actor is up; None where it is not needed any more."""
+    def _hello(self, seat: Seat[Hand], hand: Hand) -> Hello | None:
+        """Wait until the actor is up; None where it is not needed any more.
+
+        However long for room on a node; for what happens there not for ever.
+        """
         promise = hand.hello()
-        over_at = time.monotonic() + self._options.poll_s
-        while not hand.ready([promise], _LOOK_UP_S):
-            if self._control.stopping:
+        try:
+            if not self._awaited(seat, hand, promise):
                 return None
-            if time.monotonic() >= over_at:
-                over_at = time.monotonic() + self._options.poll_s
-                if self._over():
-                    return None
+        finally:
+            self._coming.discard(seat.number)
         try:
             hello = hand.result(promise)
         except RuntimeError as error:  # what is installed there is broken, and others' is not
             raise ActorLost(f"it cannot begin: {error}") from error
         assert isinstance(hello, Hello)
         return hello
+
+    def _awaited(self, seat: Seat[Hand], hand: Hand, promise: Any) -> bool:
+        """Wait for the first answer; false where it is not needed any more."""
+        every_s = max(self._options.poll_s, _LOOK_UP_S)
+        look_at = time.monotonic() + every_s
+        starting_s = 0.0
+        while not hand.ready([promise], _LOOK_UP_S):
+            if self._control.stopping:
+                return False
+            if time.monotonic() < look_at:
+                continue
+            look_at = time.monotonic() + every_s
+            if self._over():
+                return False
+            place = hand.place()
+            if place is None:
+                continue
+            # Added up by looks: what passes while this process is stopped is no time of its.
+            starting_s += every_s
+            self._coming.add(seat.number)
+            with self._lock:
+                seat.label = place
+            if starting_s > _START_S:
+                raise ActorLost(f"its process has run for {lasted(starting_s)} and is not up yet")
+        return True
 
     def _work(self, seat: Seat[Hand], hand: Hand) -> BaseException | None:
         """Lanes over one actor, to their end; answers what ended them too early."""
@@ -264,7 +294,7 @@ class Staff:
 
     def _say_whether_nobody_is_there(self) -> None:
         with self._lock:
-            there = any(seat.process is not None for seat in self._seats)
+            there = bool(self._coming) or any(seat.process is not None for seat in self._seats)
             hoped = not self._seats or any(not seat.over for seat in self._seats)
         if there or not hoped:
             self._nobody_since = None

@@ -23,6 +23,7 @@ from svd_local.media.probe import probe
 pytest.importorskip("ray", reason="Ray is not installed (the extra ray)", exc_type=ImportError)
 
 CLIPS = 8
+PLACES = Path(__file__).parents[2] / "servers" / "ray_places.py"
 NIGHT_ALONE = Path(__file__).parents[2] / "servers" / "ray_night_alone.py"
 
 
@@ -108,6 +109,22 @@ def test_a_killed_nodes_jobs_are_done_by_the_other(nodes: Nodes) -> None:
     assert 1 <= document["postponed"] <= 2, told
     assert "is lost" in told
     require_each_once()
+
+
+@pytest.mark.long
+def test_it_is_known_whether_an_actor_has_its_place(nodes: Nodes) -> None:
+    """By what Ray keeps to itself: a version that has it no more is to be noticed."""
+    asking = subprocess.run(
+        [sys.executable, "-P", PLACES, nodes.address],
+        env=nodes.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asking.returncode == 0, asking.stderr
+    *starting, waiting = json.loads(asking.stdout)
+    assert None not in starting, "they have their places, though they never answer"
+    assert waiting is None, "there is no room"
 
 
 @pytest.mark.long

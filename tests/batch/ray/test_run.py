@@ -22,6 +22,7 @@ from svd_local.batch.events import (
     JobPostponed,
     JobProgress,
     JobReleased,
+    Paused,
     Stopping,
     WorkerLost,
     WorkerSetAside,
@@ -197,6 +198,48 @@ def test_an_actor_that_hangs_is_replaced(night: Night) -> None:
     [postponed] = night.told(JobPostponed)
     assert re.search(said, postponed.reason.message)
     assert len(night.rows()) == 2
+
+
+class _Frozen:
+    """Makers of actors that are not up before ``freed``, or a while has passed."""
+
+    def __init__(self, longest_s: float) -> None:
+        self.freed = threading.Event()
+        self._longest_s = longest_s
+
+    def make(self, house: House) -> Actor:
+        self.freed.wait(self._longest_s)
+        return Actor(house)
+
+
+def test_an_actor_that_freezes_while_it_starts_is_replaced(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svd_local.batch.ray.staff._START_S", 1.5)
+    monkeypatch.setattr("svd_local.batch.ray.staff._SAY_S", 1.0)
+    frozen = _Frozen(30)
+    cluster = NearCluster(1, [frozen.make, Actor])
+    try:
+        summary = night.run(cluster, 2)
+    finally:
+        frozen.freed.set()
+    assert (summary.exit_status, summary.batch.counts) == (0, {"done": 2})
+    [lost] = night.told(WorkerLost)
+    assert re.fullmatch(r"its process has run for \d s and is not up yet", lost.why)
+    assert lost.gpu == "10.0.0.2"
+    assert night.told(JobPostponed) == [], "no job has had a try"
+    assert night.told(Paused) == [], "there is room"
+
+
+def test_waiting_for_room_is_no_freezing(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svd_local.batch.ray.staff._START_S", 0.3)
+    monkeypatch.setattr("svd_local.batch.ray.staff._SAY_S", 0.1)
+    cluster = NearCluster(1, [make := _Frozen(1.5).make])
+    cluster.without_room.append(make)
+    summary = night.run(cluster, 1)
+    assert (summary.exit_status, night.told(WorkerLost)) == (0, [])
+    [paused] = night.told(Paused)
+    assert "has room" in paused.why
 
 
 def test_waiting_in_silence_is_no_hanging(night: Night) -> None:
