@@ -315,6 +315,10 @@ class HuggingFaceTier:
             notes.append("its frames are cut in the middle to the shape asked for")
         width, height = video.size
         even = max(width - width % 2, 2), max(height - height % 2, 2)
+        if own and even != video.size:
+            notes.append(
+                f"they are scaled to {even[0]}x{even[1]}: few programs play a video of odd sides"
+            )
         return Frames(
             count=video.count,
             width=width,

@@ -142,8 +142,14 @@ def test_a_container_whose_times_are_not_exact_costs_no_clip(
             2,
             60,
         ),
+        (
+            ("-pix_fmt", "yuv444p", "-vf", "scale=127:71"),
+            "9 frames of 127x71 at 16 a second with org/motion; they are scaled to 126x70: few",
+            9,
+            16,
+        ),
     ],
-    ids=["sound", "uneven", "too fast"],
+    ids=["sound", "uneven", "too fast", "odd sides"],
 )
 def test_what_is_left_out_or_bent_is_told(
     make: Make,
