@@ -101,7 +101,11 @@ def retry(
     with ending(json_output), _catalog() as catalog:
         batch = catalog.jobs.batch(name)
         ids = _ids(catalog, batch, row)
-        _changed(batch, catalog.jobs.retry(batch.id, ids, states=states), "queued", json_output)
+        count = catalog.jobs.retry(batch.id, ids, states=states)
+        why_none = "none of them failed" + (" or was cancelled" if "cancelled" in states else "")
+        if batch.counts.get("cancelled") and "cancelled" not in states:
+            why_none += "; --cancelled takes those that were cancelled as well"
+        _changed(batch, count, "queued", why_none, json_output)
 
 
 def cancel(name: _Name, row: _Rows = None, json_output: _Json = False) -> None:
@@ -109,7 +113,8 @@ def cancel(name: _Name, row: _Rows = None, json_output: _Json = False) -> None:
     with ending(json_output), _catalog() as catalog:
         batch = catalog.jobs.batch(name)
         ids = _ids(catalog, batch, row)
-        _changed(batch, catalog.jobs.cancel(batch.id, ids), "cancelled", json_output)
+        count = catalog.jobs.cancel(batch.id, ids)
+        _changed(batch, count, "cancelled", "none of them waits or runs", json_output)
 
 
 @contextmanager
@@ -139,11 +144,12 @@ def _ids(catalog: Catalog, batch: Batch, rows: list[int] | None) -> list[int] | 
     return [job.id for job in jobs if job.row in rows]
 
 
-def _changed(batch: Batch, count: int, what: str, json_output: bool) -> None:
+def _changed(batch: Batch, count: int, what: str, why_none: str, json_output: bool) -> None:
     if json_output:
         emit({"success": True, "batch": batch.name, "clips": count, "state": what})
         return
-    tell(f"{count:,} {'clip' if count == 1 else 'clips'} {what}")
+    told = f"{count:,} {'clip' if count == 1 else 'clips'} {what}"
+    tell(told if count else f"{told}: {why_none}")
     if count and what == "queued":
         # Its options are part of what a clip is: another command would make others.
         from svd_local.batch.asked import command_of

@@ -77,6 +77,7 @@ class _Told:
         self._line = line
         self._began = time.monotonic()
         self.total = self.over = self.failed = self.made = 0
+        self._stopping = False
         self.several: frozenset[int] = frozenset()
         """Rows of more than one clip: what is told of those has their seeds."""
 
@@ -105,6 +106,9 @@ class _Told:
             reason = event.reason
             why = f"{reason.message}. {reason.hint}" if reason.hint else reason.message
             return f"{self._place()} {self._of(event.job)} failed: {why}"
+        self._stopping = self._stopping or isinstance(event, Stopping)
+        if isinstance(event, Resumed) and self._stopping:
+            return None  # it goes nowhere: whatever it was paused for is waited for no more
         return _passing(event, self.several)
 
     def _beginning(self, event: Begun) -> str:
@@ -113,8 +117,9 @@ class _Told:
         self.total = batch.total - counts.get("cancelled", 0)
         self.over = done + failed
         self.several = event.enrolment.several
-        before = f", {done} of them done before" if done else ""
-        before += f", {failed} given up before" if failed else ""
+        of_them = "" if self.total == 1 else f"{done:,} of them "
+        before = f", {of_them}done before" if done else ""
+        before += f", {'' if self.total == 1 else f'{failed:,} '}given up before" if failed else ""
         told = f"batch {batch.name}: {counted(self.total, 'clip')}{before}"
         told += _changes(event.enrolment)
         differ = differences(batch, event.enrolment.options)
@@ -145,7 +150,6 @@ class _Drawn(_Told):
         self._lanes: dict[int, TaskID] = {}
         self._at: dict[int, TaskID] = {}
         """Jobs in the making, and their bars."""
-        self._stopping = False
 
     def hear(self, event: Event) -> None:
         super().hear(event)
@@ -161,7 +165,6 @@ class _Drawn(_Told):
             self._bars.show(self._lanes[event.lane], text, now.done, now.total)
         else:
             self._ended(event)
-            self._stopping = self._stopping or isinstance(event, Stopping)
             self._bars.show(self._whole, self._clips(), self.over, self.total)
 
     def _named(self, job: Job) -> str:

@@ -136,6 +136,30 @@ def test_a_batch_that_stops_does_not_promise_the_rest() -> None:
     assert "stopping" in screen.lines()[0]
 
 
+def test_a_pause_that_ends_with_the_batch_is_no_going_on() -> None:
+    told: list[str] = []
+    display = _Told(told.append)
+    display.hear(events.Paused("it is full", "Free some."))
+    display.hear(events.Resumed())
+    assert told[-1] == "going on"
+    display.hear(events.Paused("it is full", "Free some."))
+    display.hear(events.Stopping(False))
+    display.hear(events.Resumed())
+    assert told[-1].startswith("finishing")
+
+
+def test_the_only_clip_is_none_of_several() -> None:
+    told: list[str] = []
+    for total, counts in ((1, {"done": 1}), (1, {"failed": 1}), (3, {"done": 2, "failed": 1})):
+        batch = Batch("b", "night", NOW, None, "/out", counts)
+        _Told(told.append).hear(events.Begun(Enrolment(batch, 0, total, 0), 0))
+    assert told == [
+        "batch night: 1 clip, done before",
+        "batch night: 1 clip, given up before",
+        "batch night: 3 clips, 2 of them done before, 1 given up before",
+    ]
+
+
 def test_no_line_is_so_full_that_an_echo_would_begin_another() -> None:
     screen = Screen(width=70)
     long = replace(job(0), fields={"title": "a very long lesson " * 9})

@@ -81,7 +81,9 @@ def test_a_batch_that_is_not_there(batch, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "not-found"
 
 
-def test_status_tells_clips_of_one_row_apart(tmp_path, monkeypatch, capsys):
+def test_status_tells_clips_of_one_row_apart_and_what_cannot_be_changed(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("SVD_LOCAL_MEDIA_DIR", str(tmp_path / "media"))
     with Catalog(None, tmp_path / "media") as catalog:
         rows = (2, 3, 3, 3)
@@ -93,6 +95,17 @@ def test_status_tells_clips_of_one_row_apart(tmp_path, monkeypatch, capsys):
         catalog.jobs.claim(name, "host:1", lease_s=60)
     assert run(["batch", "status", "Seeds"]) == 0
     out = capsys.readouterr().out
+    assert run(["batch", "retry", "Seeds", "--row", "2"]) == 0
+    assert run(["batch", "cancel", "Seeds", "--row", "2"]) == 0
+    capsys.readouterr()
+    assert run(["batch", "cancel", "Seeds", "--row", "2"]) == 0
+    assert capsys.readouterr().out == "0 clips cancelled: none of them waits or runs\n"
+    assert run(["batch", "retry", "Seeds"]) == 0
+    capsys.readouterr()
+    assert run(["batch", "retry", "Seeds"]) == 0
+    assert capsys.readouterr().out == (
+        "0 clips queued: none of them failed; --cancelled takes those that were cancelled as well\n"
+    )
     told = [line.strip() for line in out.splitlines() if line.startswith("  row")]
     assert told == [
         "row 3, seed 43 is with host:1, try 1",

@@ -35,11 +35,10 @@ class Room:
         free = free_bytes(self.folder)
         if free - ahead >= self.reserve:
             return None
-        needed = f", and {format_bytes(ahead)} are needed" if free >= self.reserve else ""
-        return (
-            f"{self.folder} has {format_bytes(free)} free, of which "
-            f"{format_bytes(self.reserve)} are kept{needed}"
-        )
+        told, kept = f"{self.folder} has {format_bytes(free)} free", format_bytes(self.reserve)
+        if free < self.reserve:
+            return f"{told}, and {kept} are kept"
+        return f"{told}, of which {kept} are kept, and {format_bytes(ahead)} are needed"
 
     def require(self, ahead: int = 0) -> None:
         """See that there is room for ``ahead`` more bytes.

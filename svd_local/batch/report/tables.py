@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from svd_local.batch.counting import counted
 from svd_local.batch.report.entry import Entry
 from svd_local.batch.report.figures import PHASES
 from svd_local.batch.report.gather import BatchReport
@@ -124,7 +125,9 @@ def _left_out(skipped: Skipped) -> Iterator[dict[str, Any]]:
         }
     others = skipped.rows - len(skipped.by_row)
     if others:
-        yield known | {"reason": f"{others:,} more rows were left out as bad"}
+        yield known | {
+            "reason": f"{counted(others, 'more row was', 'more rows were')} left out as bad"
+        }
 
 
 def corrected(correction: Mapping[str, Any]) -> str:

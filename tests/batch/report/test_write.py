@@ -178,7 +178,7 @@ def test_without_room_the_old_report_stays(bench, free):
     before = names(batch.folder)
     for bytes_ in ((), (2 * GIB,), (2 * GIB, 2 * GIB)):  # from the beginning, or later on
         free(*bytes_, then=GIB - 1)
-        with pytest.raises(DiskFull, match=r"of which 1\.0 GiB are kept") as caught:
+        with pytest.raises(DiskFull, match=r"free, and 1\.0 GiB are kept") as caught:
             batch.report(reserve=GIB)
         assert "SVD_LOCAL_DISK_RESERVE" in caught.value.hint
     assert (batch.folder / "report.html").read_bytes() == old
