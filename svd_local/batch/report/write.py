@@ -93,9 +93,8 @@ def write_report(
     try:
         return write(lambda: room.shortage(ahead))
     except DiskFull as error:
-        short = (
-            error.message
-        )  # the sheets that were made are gone again, and may have been too many
+        short = error.message
+    # The sheets that were made are gone again, and may have been what was too much.
     return write(lambda: short)
 
 
@@ -127,6 +126,9 @@ def _write(
             pictures = stack.enter_context(
                 Sheets(folder / f"{stem}_files", folder, scratch, room_for_sheets)
             )
+            stack.enter_context(
+                storing(folder)
+            )  # again: they take back what they made where it is full
         report = gather(
             catalog,
             batch,

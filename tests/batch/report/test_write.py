@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from svd_local.batch.report import page as page_module
+from svd_local.batch.report import write as write_module
 from svd_local.errors import DiskFull, StorageFailed
 from svd_local.storage import sweep
 
@@ -194,6 +196,22 @@ def test_sheets_that_were_too_many_are_taken_back(bench, free):
     assert files.without_sheets == 1
     assert names(batch.folder / "report_files") == []
     assert files.html.is_file()
+
+
+def test_sheets_are_taken_back_where_the_device_says_that_it_is_full(bench, monkeypatch):
+    batch = bench({"title": "a"})
+    batch.done()
+    write_json, pictures = write_module.write_json, batch.folder / "report_files"
+
+    def write(report, path):
+        if list(pictures.glob("*.jpg")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_json(report, path)
+
+    monkeypatch.setattr(write_module, "write_json", write)
+    files = batch.report(sheets=True)
+    assert files.without_sheets == 1
+    assert "No space left" in files.short
 
 
 def test_a_sheet_that_finds_no_room_is_left_out(bench, monkeypatch):
