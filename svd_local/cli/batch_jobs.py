@@ -148,7 +148,9 @@ def _changed(batch: Batch, count: int, what: str, why_none: str, json_output: bo
     if json_output:
         emit({"success": True, "batch": batch.name, "clips": count, "state": what})
         return
-    told = f"{count:,} {'clip' if count == 1 else 'clips'} {what}"
+    from svd_local.batch.counting import counted
+
+    told = f"{counted(count, 'clip')} {what}"
     tell(told if count else f"{told}: {why_none}")
     if count and what == "queued":
         # Its options are part of what a clip is: another command would make others.
@@ -183,6 +185,7 @@ def _told_of(batch: Batch) -> list[str]:
 def _told_of_runs(standing: Standing, runs: Sequence[Run]) -> list[str]:
     """Who is at work; where nobody is, how the last command ended."""
     from svd_local.batch.asked import command_of
+    from svd_local.batch.counting import counted
     from svd_local.batch.report.words import span
 
     working = [run for run in runs if run.state == "running"]
@@ -191,11 +194,8 @@ def _told_of_runs(standing: Standing, runs: Sequence[Run]) -> list[str]:
     if not runs:
         return []
     last = runs[0]
-    made = last.figures["made"]
-    told = (
-        f"  last run: {_moment(last.began_at)}, {span(last.seconds)}, "
-        f"{made:,} {'clip' if made == 1 else 'clips'} made"
-    )
+    made = counted(last.figures["made"], "clip")
+    told = f"  last run: {_moment(last.began_at)}, {span(last.seconds)}, {made} made"
     if last.state == "failed":
         error = last.figures.get("error") or {}
         return [f"{told}; it failed: {error.get('message', 'nobody knows of what')}"]
