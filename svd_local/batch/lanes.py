@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from svd_local.batch.adoption import adopt_and_tell, owner_of
+from svd_local.batch.adoption import owner_of
 from svd_local.batch.company import Company, is_suspect
-from svd_local.batch.control import Control
 from svd_local.batch.events import (
     Event,
     JobBegun,
@@ -29,16 +28,14 @@ from svd_local.batch.events import (
     Resumed,
     Waiting,
 )
-from svd_local.batch.ground import bury
+from svd_local.batch.ground import Ground
 from svd_local.batch.heart import Heart, Pulse
-from svd_local.batch.liveness import Presence
-from svd_local.batch.options import BatchOptions
 from svd_local.batch.plan import place_of, request_of
 from svd_local.batch.space import Space
 from svd_local.batch.stalls import Signs, patience_s
 from svd_local.batch.summary import Tally
 from svd_local.batch.verdict import judge
-from svd_local.catalog.jobs import Batch, Job, Lease
+from svd_local.catalog.jobs import Job, Lease
 from svd_local.errors import (
     Cancelled,
     CommitUnknown,
@@ -54,8 +51,6 @@ from svd_local.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-    from svd_local.catalog import Catalog
 
 T = TypeVar("T")
 
@@ -86,13 +81,9 @@ class Maker(Protocol):
 class Lanes:
     """What the lanes share, and the lanes themselves."""
 
-    catalog: Catalog
+    ground: Ground
     generator: Maker
-    batch: Batch
-    options: BatchOptions
-    control: Control
     heart: Heart
-    presence: Presence
     tally: Tally
     tell: Callable[[Event], None]
     buries: bool = True
@@ -110,7 +101,7 @@ class Lanes:
     def __post_init__(self) -> None:
         self._company = Company(self._leaving)
         settings = self.generator.settings
-        self._space = Space((self.options.folder, settings.media_dir), settings.disk_reserve)
+        self._space = Space((self.ground.options.folder, settings.media_dir), settings.disk_reserve)
 
     def start(self) -> list[threading.Thread]:
         """Start them; each ends when nothing is left to do, or when that is asked for."""
@@ -119,7 +110,7 @@ class Lanes:
             threading.Thread(
                 target=self._lane, args=(number,), name=f"batch-lane-{number}", daemon=True
             )
-            for number in range(self.options.lanes)
+            for number in range(self.ground.options.lanes)
         ]
         for thread in threads:
             thread.start()
@@ -129,21 +120,21 @@ class Lanes:
         """Leave what the lanes have at hand: what lives is given back, what hangs has had its try."""
         for lease in self.heart.let_go():
             with suppress(LeaseLost, StorageFailed):
-                self.catalog.jobs.release(lease)
+                self.ground.jobs.release(lease)
 
     def bury(self) -> None:
         """Take the jobs of workers that died on this machine."""
-        bury(self.catalog, self.presence)
+        self.ground.bury()
 
     def adopt(self, folder: Path, lease: Lease | None = None) -> bool:
         """Adopt what dead workers left in ``folder``; whether the job of ``lease`` was among it."""
-        ids = adopt_and_tell(self.catalog, self.batch.id, folder, self.tally, self.tell, lease)
+        ids = self.ground.adopt(folder, self.tally, self.tell, lease)
         return lease is not None and lease.job.id in ids
 
     def _lane(self, number: int) -> None:
         try:
             alone = False
-            while not self.control.stopping:
+            while not self.ground.control.stopping:
                 if not self._room():
                     continue
                 with self._company.alone() if alone else self._company.joined() as there:
@@ -162,13 +153,13 @@ class Lanes:
                     return
         except DeviceLost as error:
             self.failure = self.failure or error
-            self.control.cancel()  # the other lanes' jobs are given back: no fault of theirs
+            self.ground.control.cancel()  # the other lanes' jobs are given back: no fault of theirs
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for the lanes
             self.failure = self.failure or error
-            self.control.ask()
+            self.ground.control.ask()
 
     def _leaving(self) -> bool:
-        return self.control.stopping
+        return self.ground.control.stopping
 
     def _suits(self, job: Job, alone: bool) -> bool:
         """Whether ``job`` can be made in the company there is; one a worker died over is made alone."""
@@ -176,11 +167,13 @@ class Lanes:
 
     def _give_back(self, lease: Lease) -> None:
         with suppress(LeaseLost):
-            self._persist(lambda: self.catalog.jobs.release(lease))
+            self._persist(lambda: self.ground.jobs.release(lease))
 
     def _claim(self) -> Lease | None:
-        lease_s = self.options.lease_s
-        return self.catalog.jobs.claim(self.batch.id, self.presence.name, lease_s=lease_s)
+        lease_s = self.ground.options.lease_s
+        return self.ground.jobs.claim(
+            self.ground.batch.id, self.ground.presence.name, lease_s=lease_s
+        )
 
     def _work(self, lease: Lease, lane: int) -> None:
         """Make the clip of a claimed job, and see the job to its state whatever happens."""
@@ -189,7 +182,7 @@ class Lanes:
         with self._changed:
             self._told_to_wait = False
         try:
-            signs = Signs(patience_s(job, self.options))
+            signs = Signs(patience_s(job, self.ground.options))
             stalled = functools.partial(self._stalled, job, lane)
             with self.heart.keeping(lease, signs, stalled) as pulse:
                 self._try(lease, pulse, lane)
@@ -205,7 +198,9 @@ class Lanes:
     def _try(self, lease: Lease, pulse: Pulse, lane: int) -> None:
         job = lease.job
         try:
-            if job.attempt > 1 and self.adopt(place_of(job.folder, self.options.folder), lease):
+            if job.attempt > 1 and self.adopt(
+                place_of(job.folder, self.ground.options.folder), lease
+            ):
                 return
             clip = self._make(lease, pulse, lane)
         except LeaseLost:
@@ -215,8 +210,8 @@ class Lanes:
                 return
             if pulse.lost and not isinstance(error, DeviceLost):
                 raise LeaseLost(f"job {job.id} was lost") from error
-            if isinstance(error, Cancelled) and self.control.cancelling:
-                waits = self._persist(lambda: self.catalog.jobs.release(lease))
+            if isinstance(error, Cancelled) and self.ground.control.cancelling:
+                waits = self._persist(lambda: self.ground.jobs.release(lease))
                 self.tell(JobReleased(job) if waits else JobLost(job))
                 return
             try:
@@ -234,20 +229,20 @@ class Lanes:
 
     def _was_committed(self, lease: Lease) -> bool:
         """Once the catalog answers again: whether the clip has its row after all, or can be given it."""
-        job, folder = lease.job, place_of(lease.job.folder, self.options.folder)
+        job, folder = lease.job, place_of(lease.job.folder, self.ground.options.folder)
         if self._persist(lambda: self.adopt(folder, lease)):
             return True
-        now = self._persist(lambda: self.catalog.jobs.job(job.id))
+        now = self._persist(lambda: self.ground.jobs.job(job.id))
         if now.state != "done" or now.attempt != job.attempt or now.clip_id is None:
             return False
         name = now.clip_id
-        clip = self._persist(lambda: self.catalog.get(name)).to_clip()
+        clip = self._persist(lambda: self.ground.catalog.get(name)).to_clip()
         self.tally.count("made")
         self.tell(JobDone(now, clip))
         return True
 
     def _make(self, lease: Lease, pulse: Pulse, lane: int) -> Clip:
-        job, jobs, signs = lease.job, self.catalog.jobs, pulse.signs
+        job, jobs, signs = lease.job, self.ground.jobs, pulse.signs
         watch = self.tally.watch()
 
         def progress(progress: Progress) -> None:
@@ -259,14 +254,14 @@ class Lanes:
         def cancelled() -> bool:
             if signs is not None:
                 signs.alive()
-            return pulse.lost or self.control.cancelling
+            return pulse.lost or self.ground.control.cancelling
 
         def commit(session: Session, clip: Clip) -> None:
             jobs.complete(session, lease, clip_id=clip.id, path=clip.path, cached=False)
 
         try:
             clip = self.generator.generate(
-                request_of(job, self.options.folder),
+                request_of(job, self.ground.options.folder),
                 progress=progress,
                 cancelled=cancelled,
                 delivery=Delivery(job.name, owner_of(lease), commit, placeholders=False),
@@ -280,12 +275,12 @@ class Lanes:
     def _fail(self, lease: Lease, error: Exception) -> None:
         if isinstance(error, DiskFull):
             self._space.full(error)
-        verdict = judge(error, lease.job.attempt, self.options, others=self.others)
+        verdict = judge(error, lease.job.attempt, self.ground.options, others=self.others)
         job = self._persist(
-            lambda: self.catalog.jobs.fail(
+            lambda: self.ground.jobs.fail(
                 lease,
                 verdict.reason,
-                tries=self.options.tries,
+                tries=self.ground.options.tries,
                 delay_s=verdict.delay_s,
                 final=verdict.final,
                 counts=verdict.counts,
@@ -306,8 +301,8 @@ class Lanes:
             return True
         self._pause(short)
         try:
-            while short is not None and not self.control.stopping:
-                self._sleep(self.options.poll_s)
+            while short is not None and not self.ground.control.stopping:
+                self._sleep(self.ground.options.poll_s)
                 short = self._space.shortage()
         finally:
             self._resume()
@@ -315,22 +310,22 @@ class Lanes:
 
     def _wait(self) -> bool:
         """Wait a little for work; false where none is left."""
-        outlook = self._persist(lambda: self.catalog.jobs.outlook(self.batch.id))
+        outlook = self._persist(lambda: self.ground.jobs.outlook(self.ground.batch.id))
         if outlook.over:
             return False
         wait_s = outlook.next_s or 0.0
         # Asked of the catalog, not counted here: a lane holds a job before it begins it, and after.
-        mine = self.presence.name in outlook.workers
-        others = tuple(name for name in outlook.workers if name != self.presence.name)
+        mine = self.ground.presence.name in outlook.workers
+        others = tuple(name for name in outlook.workers if name != self.ground.presence.name)
         with self._changed:
-            news = not mine and wait_s > self.options.poll_s and not self._told_to_wait
+            news = not mine and wait_s > self.ground.options.poll_s and not self._told_to_wait
             self._told_to_wait = self._told_to_wait or news
         if self.buries and others:
             self._persist(self.bury)
         if news:
             until = datetime.now(UTC) + timedelta(seconds=wait_s)
             self.tell(Waiting(until, outlook.queued, outlook.running, others))
-        self._sleep(max(_SHORTEST_WAIT_S, min(wait_s, self.options.poll_s)))
+        self._sleep(max(_SHORTEST_WAIT_S, min(wait_s, self.ground.options.poll_s)))
         return True
 
     def _sleep(self, seconds: float) -> None:
@@ -353,13 +348,15 @@ class Lanes:
                     return call()
                 except StorageFailed as error:
                     # Room may be made in the morning; until then nothing is lost by waiting.
-                    patient = isinstance(error, DiskFull) and not self.control.stopping
-                    if (time.monotonic() > give_up and not patient) or self.control.cancelling:
+                    patient = isinstance(error, DiskFull) and not self.ground.control.stopping
+                    if (
+                        time.monotonic() > give_up and not patient
+                    ) or self.ground.control.cancelling:
                         raise
                     if not paused:
                         self._pause(Paused(error.message, error.hint))
                         paused = True
-                time.sleep(self.options.poll_s)
+                time.sleep(self.ground.options.poll_s)
         finally:
             if paused:
                 self._resume()

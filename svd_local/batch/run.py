@@ -10,10 +10,9 @@ from contextlib import ExitStack
 
 from svd_local.batch.control import Control
 from svd_local.batch.events import Begun, Event, EventCallback, Stopping
-from svd_local.batch.ground import concluded, enrol, folders_of, settled, sweep_all
+from svd_local.batch.ground import concluded, folders_of, settled, sweep_all, take
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
-from svd_local.batch.liveness import Presence
 from svd_local.batch.logbook import Logbook
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.spec import JobSpec
@@ -63,16 +62,11 @@ def run_batch(
             come back. It is left behind in its thread, and the process should end.
         Exception: what ``events`` raised, after the clips at hand were cancelled.
     """
-    from svd_local.catalog import Catalog
-
     control = control or Control()
     told: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with ExitStack() as stack:
-        catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
-        catalog.open()
-        presence = stack.enter_context(Presence(settings.media_dir))
-        enrolment = enrol(catalog, specs, options)
-        batch = enrolment.batch
+        ground, enrolment = take(stack, settings, specs, options, control)
+        catalog, batch = ground.catalog, ground.batch
         if generator is None:
             generator = stack.enter_context(VideoGenerator(settings))
         heart = stack.enter_context(Heart(catalog.jobs, options.lease_s))
@@ -82,9 +76,9 @@ def run_batch(
             return tally.summary(now, failures, stopped=control.stopping)
 
         book = stack.enter_context(
-            Logbook(catalog.jobs, batch.id, presence.name, lambda: summarise(batch))
+            Logbook(catalog.jobs, batch.id, ground.presence.name, lambda: summarise(batch))
         )
-        lanes = Lanes(catalog, generator, batch, options, control, heart, presence, tally, told.put)
+        lanes = Lanes(ground, generator, heart, tally, told.put)
         folders = folders_of(catalog, batch.id, options.folder)
         for folder in folders:
             lanes.adopt(folder)
@@ -104,7 +98,7 @@ def run_batch(
             raise lanes.failure
         for folder in folders:
             lanes.adopt(folder)  # a job whose worker died in its last try is done all the same
-        return concluded(catalog, batch.id, folders, summarise, book, stopped=control.stopping)
+        return concluded(ground, folders, summarise, book)
 
 
 def _wait(

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from helpers import batches
 
-from svd_local.batch.ground import bury, enrol
+from svd_local.batch.control import Control
+from svd_local.batch.ground import enrol, take
 from svd_local.batch.liveness import FOLDER, Presence, lives
 from svd_local.batch.standing import as_seen, standing
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import Batch
+from svd_local.settings import Settings
 
 
 @pytest.fixture
@@ -87,8 +90,10 @@ def test_who_is_buried_runs_nothing_any_more(
     catalog: Catalog, batch: Batch, tmp_path: Path
 ) -> None:
     work(catalog, batch, dead(tmp_path))
-    with Presence(tmp_path) as presence:
-        bury(catalog, presence)
+    settings, options = Settings.load(media_dir=tmp_path), batches.options(tmp_path)
+    with ExitStack() as stack:
+        ground, _ = take(stack, settings, map(batches.spec, range(3)), options, Control())
+        ground.bury()
     (run,) = catalog.jobs.runs(batch.id)
     assert (run.state, run.pause) == ("lost", None)
     assert standing(catalog.jobs, catalog.jobs.batch("night"), tmp_path).cut_off == 0

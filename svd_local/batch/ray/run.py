@@ -7,12 +7,10 @@ import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from svd_local.batch.adoption import adopt_and_tell
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, Event, EventCallback, Stopping
-from svd_local.batch.ground import bury, concluded, enrol, folders_of, settled, sweep_all
+from svd_local.batch.ground import concluded, folders_of, settled, sweep_all, take
 from svd_local.batch.heart import Heart
-from svd_local.batch.liveness import Presence
 from svd_local.batch.logbook import Logbook
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.ray.cluster import Cluster
@@ -100,26 +98,16 @@ def run_on(
     restart_s: float = 1.0,
 ) -> BatchSummary:
     """``run_ray`` on a cluster that is connected."""
-    from svd_local.catalog import Catalog
-
     told: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with ExitStack() as stack:
-        catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
-        catalog.open()
-        presence = stack.enter_context(Presence(settings.media_dir))
-        enrolment = enrol(catalog, specs, options)
-        batch = enrolment.batch
+        ground, enrolment = take(stack, settings, specs, options, control)
+        catalog, batch = ground.catalog, ground.batch
         heart = stack.enter_context(Heart(catalog.jobs, options.lease_s))
         stack.enter_context(interrupts(control))
         queued = catalog.jobs.jobs(batch.id, state="queued", limit=_LOOKED_AT)
         staff = Staff(
-            catalog,
-            settings,
-            batch,
-            options,
-            control,
+            ground,
             heart,
-            presence,
             told.put,
             cluster=cluster,
             workers=workers,
@@ -127,16 +115,16 @@ def run_on(
             restart_s=restart_s,
         )
         book = stack.enter_context(
-            Logbook(catalog.jobs, batch.id, presence.name, lambda: staff.summary(batch, ()))
+            Logbook(catalog.jobs, batch.id, ground.presence.name, lambda: staff.summary(batch, ()))
         )
         folders = folders_of(catalog, batch.id, options.folder)
 
         def adopt_all() -> None:
             for folder in folders:
-                adopt_and_tell(catalog, batch.id, folder, staff.tally, told.put)
+                ground.adopt(folder, staff.tally, told.put)
 
         adopt_all()
-        bury(catalog, presence)
+        ground.bury()
         told.put(Begun(settled(catalog, enrolment), sweep_all(folders)))
         thread = threading.Thread(target=staff.work, name="ray-staff")
         thread.start()
@@ -144,7 +132,7 @@ def run_on(
         if staff.failure is not None:
             raise staff.failure
         adopt_all()  # a job whose driver died in its last try is done all the same
-        return concluded(catalog, batch.id, folders, staff.summary, book, stopped=control.stopping)
+        return concluded(ground, folders, staff.summary, book)
 
 
 def _wait(

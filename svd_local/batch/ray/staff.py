@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from svd_local.batch.control import Control, Wing
+from svd_local.batch.control import Wing
 from svd_local.batch.events import (
     Event,
     JobStalled,
@@ -19,11 +20,9 @@ from svd_local.batch.events import (
     WorkerSetAside,
     WorkerStarted,
 )
-from svd_local.batch.ground import bury
+from svd_local.batch.ground import Ground
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
-from svd_local.batch.liveness import Presence
-from svd_local.batch.options import BatchOptions
 from svd_local.batch.ray.far import ActorLost, FarGenerator, Hand
 from svd_local.batch.ray.values import Hello, House
 from svd_local.batch.stalls import lasted, told_of
@@ -32,11 +31,9 @@ from svd_local.batch.workers.seat import Seat
 from svd_local.batch.workers.voices import Voices
 from svd_local.catalog.jobs import Batch, Job
 from svd_local.errors import DeviceLost, StorageFailed
-from svd_local.settings import Settings
 
 if TYPE_CHECKING:
     from svd_local.batch.ray.cluster import Cluster
-    from svd_local.catalog import Catalog
 
 _LOOK_UP_S = 0.2
 _LOOK_AROUND_S = 5.0
@@ -61,13 +58,8 @@ class Staff:
 
     def __init__(
         self,
-        catalog: Catalog,
-        settings: Settings,
-        batch: Batch,
-        options: BatchOptions,
-        control: Control,
+        ground: Ground,
         heart: Heart,
-        presence: Presence,
         tell: Callable[[Event], None],
         *,
         cluster: Cluster,
@@ -75,13 +67,8 @@ class Staff:
         sorts: tuple[Mapping[str, Any], ...],
         restart_s: float,
     ) -> None:
-        self._catalog = catalog
-        self._settings = settings
-        self._batch = batch
-        self._options = options
-        self._control = control
+        self._ground = ground
         self._heart = heart
-        self._presence = presence
         self._pass_on = tell
         self._cluster = cluster
         self._workers = workers
@@ -92,7 +79,7 @@ class Staff:
         self._threads: list[threading.Thread] = []
         self._kept: list[Hand] = []
         """Of no use, but in the way: nobody else shall be placed where they are."""
-        self._voices = Voices(self._seats, options.lanes, tell)
+        self._voices = Voices(self._seats, ground.options.lanes, tell)
         self._coming: set[int] = set()
         """Numbers of the seats whose actors have their place, and are not up yet."""
         self._nobody_since: float | None = None
@@ -112,7 +99,7 @@ class Staff:
                     self._bury_strangers()
                 self._say_whether_nobody_is_there()
                 working = any(thread.is_alive() for thread in self._threads)
-                if not working and (self._seats or self._control.stopping or self._over()):
+                if not working and (self._seats or self._ground.control.stopping or self._over()):
                     break
                 time.sleep(_LOOK_UP_S)
         except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
@@ -126,13 +113,13 @@ class Staff:
         """What the run came to, with figures for each seat. The nodes' own use of their GPUs is not
         measured.
         """
-        mine = self.tally.summary(batch, failures, stopped=self._control.stopping)
+        mine = self.tally.summary(batch, failures, stopped=self._ground.control.stopping)
         return mine.by(tuple(seat.figures(None) for seat in self._seats))
 
     # Seats
 
     def _seat_more(self) -> None:
-        wanted = 0 if self._control.stopping else self._cluster.places(self._workers).count
+        wanted = 0 if self._ground.control.stopping else self._cluster.places(self._workers).count
         while len(self._seats) < wanted:
             seat = Seat[Hand](len(self._seats), None, None)
             thread = threading.Thread(target=self._sit, args=(seat,), name=f"seat-{seat.number}")
@@ -156,8 +143,8 @@ class Staff:
     def _hire_and_work(self, seat: Seat[Hand]) -> None:
         """One actor's time in a seat. Sets when the next one is due."""
         places = self._cluster.places(self._workers)
-        house = House.of(self._settings, _version(), self._sorts, gpu=places.gpu)
-        hand = self._cluster.hire(house, places, self._options.lanes)
+        house = House.of(self._ground.settings, _version(), self._sorts, gpu=places.gpu)
+        hand = self._cluster.hire(house, places, self._ground.options.lanes)
         try:
             hello = self._hello(seat, hand)
             if hello is None:
@@ -200,11 +187,11 @@ class Staff:
 
     def _awaited(self, seat: Seat[Hand], hand: Hand, promise: Any) -> bool:
         """Wait for the first answer; false where it is not needed any more."""
-        every_s = max(self._options.poll_s, _LOOK_UP_S)
+        every_s = max(self._ground.options.poll_s, _LOOK_UP_S)
         look_at = time.monotonic() + every_s
         starting_s = 0.0
         while not hand.ready([promise], _LOOK_UP_S):
-            if self._control.stopping:
+            if self._ground.control.stopping:
                 return False
             if time.monotonic() < look_at:
                 continue
@@ -225,21 +212,17 @@ class Staff:
 
     def _work(self, seat: Seat[Hand], hand: Hand) -> BaseException | None:
         """Lanes over one actor, to their end; answers what ended them too early."""
-        wing = Wing(self._control)
+        wing = Wing(self._ground.control)
         lanes = Lanes(
-            self._catalog,
+            dataclasses.replace(self._ground, control=wing),
             FarGenerator(
                 hand,
-                self._settings,
-                self._catalog,
+                self._ground.settings,
+                self._ground.catalog,
                 stopping=lambda: wing.cancelling,
                 ended=lambda: seat.hung,
             ),
-            self._batch,
-            self._options,
-            wing,
             self._heart,
-            self._presence,
             self.tally,
             functools.partial(self._hear, seat),
             buries=False,
@@ -267,7 +250,7 @@ class Staff:
             seat.due = None
             wait_s = seat.lost(why, self._restart_s, time.monotonic())
             seat.cleared()
-            if self._control.stopping or self._over():
+            if self._ground.control.stopping or self._over():
                 seat.due = wait_s = None
         self._pass_on(WorkerLost(seat.number, seat.label, why, wait_s))
         if seat.set_aside is not None:
@@ -311,24 +294,24 @@ class Staff:
     def _bury_strangers(self) -> None:
         """Take the jobs of drivers and workers that died on this machine."""
         with suppress(StorageFailed):  # the lanes say so, and it is tried again
-            bury(self._catalog, self._presence)
+            self._ground.bury()
 
     def _over(self) -> bool:
         with suppress(StorageFailed):
-            return self._catalog.jobs.outlook(self._batch.id).over
+            return self._ground.jobs.outlook(self._ground.batch.id).over
         return False
 
     def _slept_until(self, moment: float) -> bool:
         """Wait for ``moment``; false where it need not be waited for."""
         while (left := moment - time.monotonic()) > 0:
-            if self._control.stopping:
+            if self._ground.control.stopping:
                 return False
             time.sleep(min(left, _LOOK_UP_S))
-        return not self._control.stopping
+        return not self._ground.control.stopping
 
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error
-        self._control.ask()
+        self._ground.control.ask()
 
 
 def _loss(hand: Hand, threads: list[threading.Thread]) -> ActorLost | None:

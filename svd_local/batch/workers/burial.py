@@ -7,17 +7,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from svd_local.batch.events import Event, JobDone, JobFailed, JobLost, JobPostponed, JobReleased
-from svd_local.batch.options import BatchOptions
+from svd_local.batch.ground import Ground
 from svd_local.batch.plan import place_of
 from svd_local.batch.summary import Tally
 from svd_local.catalog.jobs import WORKER_LOST, WORKER_LOST_HINT, Job, Reason
 from svd_local.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from svd_local.catalog import Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +38,12 @@ class Burial:
 
     def __init__(
         self,
-        catalog: Catalog,
-        options: BatchOptions,
+        ground: Ground,
         tally: Tally,
         tell: Callable[[Event], None],
         adopt: Callable[[Path], set[int]],
     ) -> None:
-        self._catalog = catalog
-        self._options = options
+        self._ground = ground
         self._tally = tally
         self._tell = tell
         self._adopt = adopt
@@ -68,11 +62,11 @@ class Burial:
             adopted = self._adopt_from(dead)
             reasons = {id_: self._reason(dead, id_) for id_ in dead.jobs}
             if dead.tried:
-                tries = self._options.tries
-                self._catalog.jobs.release_dead(dead.name, reasons, tries=tries)
+                tries = self._ground.options.tries
+                self._ground.jobs.release_dead(dead.name, reasons, tries=tries)
             else:
-                self._catalog.jobs.release_ended(dead.name)
-            now = [self._catalog.jobs.job(id_) for id_ in dead.jobs]
+                self._ground.jobs.release_ended(dead.name)
+            now = [self._ground.jobs.job(id_) for id_ in dead.jobs]
             self._graves.pop(0)
             for job in now:
                 if job.id not in adopted:
@@ -83,7 +77,7 @@ class Burial:
         ids: set[int] = set()
         for name in {job.folder for job in dead.jobs.values()}:
             with suppress(InvalidRequest):  # its job will say so
-                folder = place_of(name, self._options.folder)
+                folder = place_of(name, self._ground.options.folder)
                 if folder.is_dir():
                     ids |= self._adopt(folder)
         return ids
@@ -106,7 +100,7 @@ class Burial:
         elif job.state == "failed":
             self._tell(JobFailed(job, job.reason or reason))
         elif job.state == "done" and job.worker == dead.name and job.clip_id is not None:
-            done = JobDone(job, self._catalog.get(job.clip_id).to_clip())
+            done = JobDone(job, self._ground.catalog.get(job.clip_id).to_clip())
             self._tally.done(done.clip)  # it died with the news on its lips
             self._tell(done)
         elif job.state != "done":

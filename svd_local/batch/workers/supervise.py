@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from svd_local.batch.control import Control, interrupts
 from svd_local.batch.events import Begun, EventCallback
-from svd_local.batch.ground import concluded, enrol, folders_of, settled, sweep_all
-from svd_local.batch.liveness import Presence
+from svd_local.batch.ground import concluded, folders_of, settled, sweep_all, take
 from svd_local.batch.logbook import Logbook
 from svd_local.batch.options import BatchOptions
 from svd_local.batch.run import run_batch
@@ -91,14 +90,9 @@ def supervise(
     staff: Staff,
 ) -> BatchSummary:
     """``supervise_batch`` with the staff decided."""
-    from svd_local.catalog import Catalog
-
     with ExitStack() as stack:
-        catalog = stack.enter_context(Catalog(settings.database_url, settings.media_dir))
-        catalog.open()
-        presence = stack.enter_context(Presence(settings.media_dir))
-        enrolment = enrol(catalog, specs, options)
-        batch = enrolment.batch
+        ground, enrolment = take(stack, settings, specs, options, control)
+        catalog, batch = ground.catalog, ground.batch
         folders = folders_of(catalog, batch.id, options.folder)
         uuids = [place.uuid for place in staff.places if place is not None and place.uuid]
         gpu_use = stack.enter_context(GpuUse(uuids))
@@ -107,15 +101,10 @@ def supervise(
         def summarise(now: Batch, failures: tuple[Job, ...] = ()) -> BatchSummary:
             return supervisor.summary(now, failures, gpu_use)
 
-        book = Logbook(catalog.jobs, batch.id, presence.name, lambda: summarise(batch))
+        book = Logbook(catalog.jobs, batch.id, ground.presence.name, lambda: summarise(batch))
         supervisor = stack.enter_context(
             Supervisor(
-                catalog,
-                settings,
-                batch,
-                options,
-                control,
-                presence,
+                ground,
                 book.hearing(events),
                 places=staff.places,
                 command=staff.command,
@@ -128,4 +117,4 @@ def supervise(
         supervisor.bury_strangers()
         supervisor.tell(Begun(settled(catalog, enrolment), sweep_all(folders)))
         supervisor.run()
-        return concluded(catalog, batch.id, folders, summarise, book, stopped=control.stopping)
+        return concluded(ground, folders, summarise, book)

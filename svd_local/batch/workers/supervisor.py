@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from svd_local.batch.adoption import adopt_and_tell
-from svd_local.batch.control import Control
 from svd_local.batch.events import (
     Event,
     EventCallback,
@@ -24,9 +22,7 @@ from svd_local.batch.events import (
     WorkerSetAside,
     WorkerStarted,
 )
-from svd_local.batch.ground import bury
-from svd_local.batch.liveness import Presence
-from svd_local.batch.options import BatchOptions
+from svd_local.batch.ground import Ground
 from svd_local.batch.stalls import told_of
 from svd_local.batch.summary import BatchSummary, Tally
 from svd_local.batch.workers.burial import Burial, Dead
@@ -48,10 +44,6 @@ from svd_local.batch.workers.silence import Attention, why_hung
 from svd_local.batch.workers.voices import Voices
 from svd_local.catalog.jobs import Batch, Job
 from svd_local.errors import InvalidRequest, StorageFailed
-from svd_local.settings import Settings
-
-if TYPE_CHECKING:
-    from svd_local.catalog import Catalog
 
 _LOOK_UP_S = 0.2
 _LOOK_FOR_DEAD_S = 5.0
@@ -71,23 +63,14 @@ class Supervisor:
 
     def __init__(
         self,
-        catalog: Catalog,
-        settings: Settings,
-        batch: Batch,
-        options: BatchOptions,
-        control: Control,
-        presence: Presence,
+        ground: Ground,
         events: EventCallback,
         *,
         places: Sequence[Place],
         command: Sequence[str],
         restart_s: float,
     ) -> None:
-        self._catalog = catalog
-        self._settings = settings
-        self._batch = batch
-        self._options = options
-        self._control = control
+        self._ground = ground
         self._events = events
         self._command = command
         self._restart_s = restart_s
@@ -98,11 +81,10 @@ class Supervisor:
         self._heard: queue.SimpleQueue[tuple[Seat[WorkerProcess], Message | None]] = (
             queue.SimpleQueue()
         )
-        self._presence = presence
         self._names: set[str] = set()
         self._tally = Tally()
-        self._voices = Voices(self._seats, options.lanes, self.tell)
-        self._burial = Burial(catalog, options, self._tally, self.tell, self.adopt)
+        self._voices = Voices(self._seats, ground.options.lanes, self.tell)
+        self._burial = Burial(ground, self._tally, self.tell, self.adopt)
         self._failure: BaseException | None = None
         self._told_to_stop = 0
         self._kill_at: float | None = None
@@ -143,7 +125,7 @@ class Supervisor:
                     self.bury_strangers()
                 self._catalog_gone_since = None
             except KeyboardInterrupt:
-                self._control.ask()
+                self._ground.control.ask()
             except StorageFailed as error:
                 self._bear(error)
         self._burial.bury()
@@ -156,7 +138,7 @@ class Supervisor:
         workers = tuple(
             seat.figures(gpu_use.mean(uuid)) for seat, uuid in zip(self._seats, uuids, strict=True)
         )
-        mine = self._tally.summary(batch, failures, stopped=self._control.stopping)
+        mine = self._tally.summary(batch, failures, stopped=self._ground.control.stopping)
         return mine.by(workers)
 
     def tell(self, event: Event) -> None:
@@ -166,18 +148,18 @@ class Supervisor:
         try:
             self._events(event)
         except KeyboardInterrupt:
-            self._control.ask()
+            self._ground.control.ask()
         except BaseException as error:  # noqa: BLE001 - raised again once the workers have ended
             self._fail(error)
 
     def adopt(self, folder: Path) -> set[int]:
         """Adopt what dead workers left in ``folder``; answers the ids of the jobs that are done by it."""
-        return adopt_and_tell(self._catalog, self._batch.id, folder, self._tally, self.tell)
+        return self._ground.adopt(folder, self._tally, self.tell)
 
     def bury_strangers(self) -> None:
         """Take the jobs of workers of other supervisors, here or before, that died on this machine."""
         self._look_for_dead_at = time.monotonic() + _LOOK_FOR_DEAD_S
-        bury(self._catalog, self._presence, but=self._names)
+        self._ground.bury(but=self._names)
 
     # What the workers say
 
@@ -217,9 +199,9 @@ class Supervisor:
                 self._see_off(seat, seat.process, status, now)
             elif self._kill_at is not None and now > self._kill_at:
                 self._cut_off(seat, seat.process)
-            elif (why := why_hung(seat, self._options, now)) is not None:
+            elif (why := why_hung(seat, self._ground.options, now)) is not None:
                 self._end(seat, why)
-        elif seat.due is not None and self._control.stopping:
+        elif seat.due is not None and self._ground.control.stopping:
             seat.due = None
         elif seat.due is not None and now >= seat.due:
             self._start(seat, now)
@@ -239,9 +221,9 @@ class Supervisor:
 
     def _start(self, seat: Seat[WorkerProcess], now: float) -> None:
         order = Order(
-            settings_document(self._settings),
-            self._batch.id,
-            self._options,
+            settings_document(self._ground.settings),
+            self._ground.batch.id,
+            self._ground.options,
             gpu=seat.place is not None,
         )
         on_cpu = seat.place is None and len(self._seats) > 1
@@ -266,7 +248,9 @@ class Supervisor:
         self, seat: Seat[WorkerProcess], process: WorkerProcess, status: int, now: float
     ) -> None:
         """A worker has ended: well, or not."""
-        over = self._catalog.jobs.outlook(self._batch.id).over or self._control.stopping
+        over = (
+            self._ground.jobs.outlook(self._ground.batch.id).over or self._ground.control.stopping
+        )
         why = seat.hung or cause_of(status, process.failed, process.lingered)
         process.close(0.0)
         self._voices.resumed(seat)
@@ -296,13 +280,15 @@ class Supervisor:
             self.tell(WorkerSetAside(seat.number, seat.label, seat.set_aside))
 
     def _log_of(self, seat: Seat[WorkerProcess]) -> Path:
-        folder = self._settings.media_dir.absolute() / "logs"
-        return folder / f"{self._batch.id}-worker-{seat.number}.log"
+        folder = self._ground.settings.media_dir.absolute() / "logs"
+        return folder / f"{self._ground.batch.id}-worker-{seat.number}.log"
 
     # Stopping, and what goes wrong
 
     def _pass_on_the_wish_to_stop(self) -> None:
-        wish = _CANCELLING if self._control.cancelling else int(self._control.stopping)
+        wish = (
+            _CANCELLING if self._ground.control.cancelling else int(self._ground.control.stopping)
+        )
         if wish > self._told_to_stop:
             self._told_to_stop = wish
             self.tell(Stopping(cancelling=wish == _CANCELLING))
@@ -315,14 +301,14 @@ class Supervisor:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        self._control.cancel()
+        self._ground.control.cancel()
 
     def _bear(self, error: StorageFailed) -> None:
         """The catalog cannot be used: workers say so and wait; so do we, but not for ever."""
         now = time.monotonic()
         if self._catalog_gone_since is None:
             self._catalog_gone_since = now
-        if now - self._catalog_gone_since > _CATALOG_PATIENCE_S or self._control.cancelling:
+        if now - self._catalog_gone_since > _CATALOG_PATIENCE_S or self._ground.control.cancelling:
             raise error
 
 

@@ -19,7 +19,7 @@ from io import RawIOBase
 from types import FrameType
 
 from svd_local.batch.control import Control
-from svd_local.batch.ground import folders_of
+from svd_local.batch.ground import Ground, folders_of
 from svd_local.batch.heart import Heart
 from svd_local.batch.lanes import Lanes
 from svd_local.batch.liveness import Presence
@@ -110,18 +110,8 @@ def work(
         say(Hello(presence.name))
         generator = stack.enter_context(make_generator(settings))
         heart = stack.enter_context(Heart(catalog.jobs, options.lease_s))
-        lanes = Lanes(
-            catalog,
-            generator,
-            batch,
-            options,
-            control,
-            heart,
-            presence,
-            Tally(),
-            say,
-            buries=False,
-        )
+        ground = Ground(settings, catalog, presence, batch, options, control)
+        lanes = Lanes(ground, generator, heart, Tally(), say, buries=False)
         for folder in folders_of(catalog, batch.id, options.folder):
             lanes.adopt(folder)
         threads = lanes.start()
