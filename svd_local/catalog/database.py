@@ -64,7 +64,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that sees one state of the database and changes nothing."""
-        with explained(self.url), Session(self._opened()[0]) as session:
+        with explained(self.url), Session(self._readable()) as session:
             yield session
 
     @contextmanager
@@ -87,6 +87,13 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose()
             self._engine = self._writer = None
+
+    def _readable(self) -> Engine:
+        engine = self._opened()[0]
+        if engine.dialect.name != "postgresql":
+            return engine
+        # By itself each statement there sees what was committed by then.
+        return engine.execution_options(isolation_level="REPEATABLE READ")
 
     def _opened(self) -> tuple[Engine, Engine]:
         with self._opening:

@@ -13,6 +13,7 @@ from sqlalchemy import update
 from svd_local.catalog import Catalog
 from svd_local.catalog.jobs import WORKER_LOST_HINT, NewJob, Reason
 from svd_local.catalog.jobs.lost import LOST_TRIES
+from svd_local.catalog.jobs.views import counted
 from svd_local.catalog.models import JobRow
 from svd_local.errors import InvalidRequest, LeaseLost, NotFound
 
@@ -534,6 +535,16 @@ def test_what_was_left_out_is_kept_until_the_next_command(jobs, tmp_path):
     assert jobs.batch("night").to_json()["skipped"] == told
     assert enroll().skipped is None
     assert jobs.batch("night").skipped is None
+
+
+def test_what_is_read_together_is_of_one_moment(enroll, jobs):
+    """An outlook that has a job running, and its worker at nothing, would be of two."""
+    batch = enroll([new(0)]).batch
+    with jobs._ready().reading() as session:
+        before = counted(session, batch.id)
+        assert jobs.claim(batch.id, "worker", lease_s=60) is not None
+        assert counted(session, batch.id) == before == {"queued": 1}
+    assert jobs.counts(batch.id) == {"running": 1}
 
 
 def test_a_run_is_told_with_its_pause_while_its_note_holds(enroll, jobs, monkeypatch):
