@@ -1,4 +1,4 @@
-"""One actor more than a Ray cluster has room for: where each has its place, as JSON. Run by path.
+"""Actors on a Ray cluster, and one on a GPU that it has not: where each has its place, as JSON. Run by path.
 
 Argument: the cluster's address. None of the actors ever comes up.
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from svd_local.batch.ray.actor import Actor
-from svd_local.batch.ray.cluster import Cluster
+from svd_local.batch.ray.cluster import Cluster, Places
 from svd_local.batch.ray.values import House
 
 
@@ -29,6 +29,7 @@ if __name__ == "__main__":
         give_up = time.monotonic() + 60
         while any(hand.place() is None for hand in hands) and time.monotonic() < give_up:
             time.sleep(0.1)
-        hands.append(cluster.hire(house, places, 1))
+        # Of CPUs Ray now and then gives one more than there are, while an actor starts.
+        hands.append(cluster.hire(house, Places(1, True, 1), 1))
         time.sleep(2)
         print(json.dumps([hand.place() for hand in hands]))
