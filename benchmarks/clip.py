@@ -2,7 +2,7 @@
 
     python -m benchmarks.clip [--device cpu|cuda] [--checkpoint NAME] [--engine reference|compiled|fused|fused-compiled|...]
                               [--speed exact|cached|distilled|fp8|fp8+cached] [--cache-interval N] [--cache-depth N] [--distilled FILE]
-                              [--schedule karras|align-your-steps] [--budget GiB] [--attention RESULT] [--frames N] [--steps N] [--runs N] [--json FILE]
+                              [--schedule karras|align-your-steps] [--budget GiB] [--attention RESULT] [--twins RESULT] [--frames N] [--steps N] [--runs N] [--json FILE]
 
 Loads once, makes one clip to warm up (few steps where the schedule allows), then measures ``--runs``
 whole clips. ``to_first_step_s`` is what passed before the first of them began to denoise, imports apart:
@@ -24,7 +24,6 @@ programs on the machine stretch them less than the clock's.
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,7 +40,6 @@ from benchmarks.common import (
     finish,
     fp8_inputs,
     fp8_option,
-    gpu_name,
     spread,
     synchronise,
 )
@@ -61,7 +59,6 @@ from benchmarks.speeds import (
     told_of_unet,
     with_distilled,
 )
-from svd_local.engine.fused.attention import is_known, learn
 from svd_local.engine.fused.regions import Compilation
 from svd_local.engine.streams import passed_on
 from svd_local.engine.values import (
@@ -84,13 +81,10 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--runs", type=count, default=3)
     parser.add_argument("--compile-backend", choices=BACKENDS, default="inductor")
-    parser.add_argument("--attention", type=Path, help="a result of benchmarks.attention to go by")
     fp8_option(parser)
     arguments = parser.parse_args()
     check(parser, arguments)
     fp8_inputs(arguments)
-    if arguments.attention is not None:
-        learn_attention(arguments.attention)
     schedule = schedule_of(arguments)
     with contextlib.ExitStack() as stack:
         setting = Setting.of(arguments)
@@ -108,12 +102,6 @@ def main() -> None:
             budget=None if arguments.budget is None else int(arguments.budget * GIB),
         )
     finish(result, arguments.json)
-
-
-def learn_attention(path: Path) -> None:
-    """Go by what `benchmarks.attention` measured on this GPU, as if it were in the package."""
-    result = json.loads(path.read_text(encoding="utf-8"))
-    learn(result["gpu"] or "", result["rows"])
 
 
 def measure(
@@ -178,7 +166,6 @@ def measure(
         "engine": engine,
         "compile_backend": backend if compiles(engine) else None,
         "compile": None if compilation is None else told(compilation),
-        "attention": "measured" if is_known(str(gpu_name(setting.device))) else "torch's choice",
         "speed": speed,
         "schedule": schedule,
         "steps": steps,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.options import count, side, target
+from benchmarks.options import count, existing, side, target
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -153,6 +153,10 @@ def arguments_for(description: str | None) -> argparse.ArgumentParser:
         default="auto",
         help="of our own: where measured to win, wherever they can run, or nowhere",
     )
+    parser.add_argument(
+        "--attention", type=existing, help="a result of benchmarks.attention to go by"
+    )
+    parser.add_argument("--twins", type=existing, help="a result of benchmarks.twins to go by")
     parser.add_argument("--json", type=target, help="file to write the result to")
     return parser
 

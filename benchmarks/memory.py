@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import learned
 from benchmarks.clip import StepClock
 from benchmarks.common import Result, arguments_for, finish, spread, synchronise, write_json
 from benchmarks.correctness import levels
@@ -95,7 +96,7 @@ def in_own_process(
     command = [sys.executable, "-m", "benchmarks.memory", "--one"]
     command += ["--device", arguments.device, "--checkpoint", arguments.checkpoint]
     command += ["--engine", arguments.engine, "--steps", str(arguments.steps)]
-    command += ["--kernels", arguments.kernels]
+    command += ["--kernels", arguments.kernels, *learned.given(arguments)]
     for option in ("dtype", "width", "height", "frames"):
         value = getattr(arguments, option)
         command += [f"--{option}", str(value)] if value else []

@@ -146,6 +146,8 @@ def label(result: Result) -> str:
     parts = [str(result["engine"]), speed_of(result)]
     if result.get("attention") == "measured":
         parts.append("attention by table")
+    if result.get("kernels"):
+        parts.append("kernels of our own")
     return ", ".join(filter(None, parts))
 
 

@@ -5,7 +5,8 @@
 
 A step whose ``NAME.json`` lies in ``--results`` or ``--done`` is not repeated, so the same command goes on
 where the last one stopped, whatever stopped it. A result appears whole, when its step ends. A step that
-fails is told and passed over. At most ``--files`` results are written in one run. ``--device cpu`` rehearses
+fails is told and passed over, and so is one that is too long for the time left, or would go by a result that
+is still to come: shorter ones fill that time. At most ``--files`` results are written in one run. ``--device cpu`` rehearses
 every step in small; its results say so and belong nowhere.
 """
 
@@ -112,17 +113,19 @@ class Run:
         left = [step for step in chosen if not self._has_result(step)]
         self._say(f"{len(chosen) - len(left)} of {len(chosen)} results are there")
         failed: list[str] = []
+        waiting: list[str] = []
         written = 0
-        for index, step in enumerate(left):
-            why = self._why_not(step, written)
-            if why:
-                names = ", ".join(one.name for one in left[index:])
-                self._say(f"{why}; left for the next run: {names}")
-                break
-            if self._step(step):
+        for step in left:
+            if self._waits(step, written, waiting):
+                waiting.append(step.name)
+            elif self._step(step):
                 written += 1
             else:
                 failed.append(step.name)
+        if waiting:
+            full = written >= self.arguments.files
+            why = "as many results as one run may write" if full else "too little time"
+            self._say(f"{why}; left for the next run: {', '.join(waiting)}")
         else:
             self._say("nothing is left" if not failed else "nothing else is left")
         if failed:
@@ -133,17 +136,24 @@ class Run:
         return any((folder / f"{step.name}.json").is_file() for folder in self._known)
 
     def _given(self, step: Step) -> list[str]:
-        """The option with an earlier result, where there is one; without it torch chooses."""
-        places = [] if step.given is None else [one / f"{step.given}.json" for one in self._known]
-        found = next((path for path in places if path.is_file()), None)
-        return [] if found is None else [f"--{step.given}", str(found.resolve())]
+        """Options with the earlier results that there are; without them torch does what it does."""
+        options: list[str] = []
+        for name in step.given:
+            places = [folder / f"{name}.json" for folder in self._known]
+            found = next((path for path in places if path.is_file()), None)
+            if found is not None:
+                options += [f"--{name.partition('_')[0]}", str(found.resolve())]
+        return options
 
-    def _why_not(self, step: Step, written: int) -> str | None:
-        if written >= self.arguments.files:
-            return f"{written} results written, as many as one run may"
-        if self._time_left() < step.usual_s * self.scale.hurry:
-            return f"{self._time_left():.0f} s left, too few for {step.name}"
-        return None
+    def _waits(self, step: Step, written: int, waiting: list[str]) -> bool:
+        """Whether it is for another run; one that only lacks time says so."""
+        if written >= self.arguments.files or set(step.given) & set(waiting):
+            return True
+        left = self._time_left()
+        if left < step.usual_s * self.scale.hurry:
+            self._say(f"{left:.0f} s left, too few for {step.name}")
+            return True
+        return False
 
     def _time_left(self) -> float:
         spent = time.monotonic() - self._began

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from benchmarks import learned
 from benchmarks.common import ROOT, Result, gpu_name, machine, versions
 from benchmarks.on_disk import on_disk
 from svd_local.engine.checkpoint import Checkpoint
 from svd_local.engine.checkpoints import resolve
+from svd_local.engine.fused.attention import is_known
 from svd_local.engine.fused.kernels.choice import NONE, Kernels, Wish, choose
 from svd_local.engine.fused.kernels.proof import proven
 from svd_local.engine.loading import BF16, FP16, FP32, Precision, precision_for
@@ -50,6 +52,7 @@ class Setting:
         """
         if arguments.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("--device cuda: torch sees no CUDA device on this machine")
+        learned.learn(arguments)
         torch.backends.cudnn.benchmark = True
         models = models_folder()
         checkpoint = resolve(arguments.checkpoint, models)
@@ -104,6 +107,7 @@ class Setting:
             "width": self.width,
             "height": self.height,
             "kernels": self.kernels.to_json(),
+            "attention": "measured" if is_known(str(gpu_name(self.device))) else "torch's choice",
         }
 
 

@@ -65,9 +65,10 @@ def test_a_configuration_that_was_refused_somewhere_is_not_taken() -> None:
     assert widths["geglu-product"]["320"]["config"] == {"rows": 2}
 
 
-def _result(gpu: str | None = "X", passed: bool = True, **widths: Any) -> Any:
+def _result(gpu: str | None = "X", refused: str | None = None, **widths: Any) -> Any:
     named = {name.replace("_", "-"): by for name, by in widths.items()}
-    return {"gpu": gpu, "passed": passed, "versions": {"torch": "2"}, "widths": named}
+    trials = [{"kernel": name, "agrees": True} for name in named]
+    return {"gpu": gpu, "refused": refused, "versions": {"torch": "2"}, "widths": named, "trials": trials}  # fmt: skip
 
 
 def _won(kernel_ms: float, twin_ms: float = 2.0) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def test_of_the_two_that_make_geglu_the_faster_is_taken(product: float, winner: 
     [
         ({"a": _result(gpu=None)}, "of one GPU"),
         ({"a": _result(gpu="X"), "b": _result(gpu="Y")}, "of one GPU"),
-        ({"a": _result(passed=False)}, "a: a kernel was wrong there"),
+        ({"a": _result(refused="no Triton")}, "a: no kernel ran there .no Triton."),
     ],
 )
 def test_what_proves_nothing_enters_nothing(results: Any, why: str) -> None:
@@ -112,6 +113,40 @@ def test_what_proves_nothing_enters_nothing(results: Any, why: str) -> None:
 
     with pytest.raises(ValueError, match=why):
         entry_of(results)
+
+
+def test_a_kernel_that_was_wrong_once_costs_the_others_nothing(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import twins
+    from benchmarks.kernel_table import entry_of
+
+    one = _result(geglu=_won(1.0), group_norm=_won(1.0))
+    one["trials"][0]["agrees"] = False
+    _, entry = entry_of({"one": one, "other": _result(geglu=_won(1.0), group_norm=_won(1.0))})
+    assert list(entry["kernels"]) == ["group-norm"]
+    assert entry["wrong"] == ["geglu"]
+
+    # Of a configuration that fails its proof none is timed; the other ones are.
+    tried: list[Any] = []
+
+    def proofs(*_: Any) -> Any:
+        return [{"kernel": "geglu", "config": {"rows": 2}, "passed": False}]
+
+    def timing(trial: Any, part: str, count: int, configs: Any, *_: Any) -> Any:
+        tried.append((trial.kernel, configs))
+        return {**_timed(trial.kernel, trial.width, 1.0, part=part), "agrees": True}
+
+    monkeypatch.setattr(twins, "why_not", lambda _: None)
+    monkeypatch.setattr(twins, "configurations", lambda _: ({"rows": 1}, {"rows": 2}))
+    monkeypatch.setattr(twins, "proofs_of", proofs)
+    monkeypatch.setattr(twins, "time_trial", timing)
+    monkeypatch.setattr(twins.Setting, "describe", lambda *_: {})
+    result = twins.measure(dataclasses.replace(setting, device="cuda"), for_s=0)
+    assert result["passed"] is False
+    assert {kernel: len(configs) for kernel, configs in tried} == {
+        kernel: 1 if kernel == "geglu" else 2 for kernel in twins.KERNELS
+    }
 
 
 def test_other_gpus_keep_their_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

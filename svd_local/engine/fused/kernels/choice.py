@@ -77,6 +77,8 @@ NONE = Kernels()
 ALL = Kernels(every=frozenset(KERNELS))
 
 _active = NONE
+_learned: dict[str, Any] = {}
+"""By the GPU's name, what was measured beside the table."""
 
 
 def takes(kernel: Kernel, x: Tensor, width: int) -> bool:
@@ -125,11 +127,17 @@ def choose(wish: Wish, gpu: str | None, itemsize: int) -> Kernels:
     return ALL if wish == "all" else measured(gpu, table())
 
 
+def learn(gpu: str, entry: Mapping[str, Any]) -> None:
+    """Take ``entry`` for a GPU of that name, in this process, instead of the table's."""
+    measured(gpu, {gpu: entry})
+    _learned[gpu] = entry
+
+
 def table() -> dict[str, Any]:
     """What was measured, by GPU."""
     text = files(__package__).joinpath("table.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
-    return found
+    return found | _learned
 
 
 def measured(gpu: str, known: Mapping[str, Any]) -> Kernels:
