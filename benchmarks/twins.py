@@ -37,7 +37,7 @@ ALLOWED_DISTANCE = {torch.float16: 4e-3, torch.bfloat16: 3e-2}
 STEPS = 25
 WORTH = 0.98
 """A kernel wins that takes less than this share of its twin's time: less is noise."""
-_MODULES: dict[Kernel, str] = {
+MODULES: dict[Kernel, str] = {
     "group-norm": "group_norm",
     "geglu": "geglu",
     "geglu-product": "geglu_product",
@@ -101,7 +101,7 @@ def why_not(setting: Setting) -> str | None:
 
 def configurations(kernel: Kernel) -> tuple[Config, ...]:
     """Those worth trying, the usual one first."""
-    module: Any = import_module(f"svd_local.engine.fused.kernels.{_MODULES[kernel]}")
+    module: Any = import_module(f"svd_local.engine.fused.kernels.{MODULES[kernel]}")
     found: tuple[Config, ...] = module.CONFIGS
     return found
 

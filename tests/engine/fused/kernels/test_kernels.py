@@ -67,20 +67,22 @@ def test_a_large_mean_costs_the_kernel_no_digits(kernel_device: str) -> None:
     assert ours <= ALLOWED_RATIO * twins
 
 
-def test_a_map_whose_items_lie_apart_is_added_to_in_place(kernel_device: str) -> None:
-    """As the pieces of a map are, when it is worked on by frames."""
+@pytest.mark.parametrize("width", [32, 40])
+def test_a_map_whose_items_lie_apart_is_added_to_in_place(kernel_device: str, width: int) -> None:
+    """As the pieces of a map are, when it is worked on by frames; also where no 16 bytes begin an item."""
     from svd_local.engine.fused import ops
-    from svd_local.engine.fused.weights import Norm
+    from svd_local.engine.fused.weights import Affine, Norm
 
-    whole = torch.randn(2, 3, 5, 32, device=kernel_device).half()
-    before, y = whole.clone(), torch.randn(2, 2, 5, 32, device=kernel_device).half()
-    weight, bias = torch.eye(32, device=kernel_device).half(), torch.zeros_like(y[0, :1, 0])
+    whole = torch.randn(2, 3, 5, width, device=kernel_device).half()
+    before, y = whole.clone(), torch.randn(2, 2, 5, width, device=kernel_device).half()
+    layer = Affine(torch.eye(width, device=kernel_device).half(), None)
+    bias = torch.zeros_like(y[0, :1, 0])
     norm = Norm(torch.ones_like(bias[0]), torch.zeros_like(bias[0]), 1e-5)
     with torch.inference_mode(), using(ALL):
-        normed = ops.add_projected_and_norm_(whole[:, :2], y, weight, bias, norm)
+        normed = ops.add_projected_and_norm_(whole[:, :2], y, layer, bias, norm)
     assert torch.equal(whole[:, :2], before[:, :2] + y)
     assert torch.equal(whole[:, 2], before[:, 2])
-    wanted = torch.nn.functional.layer_norm(whole[:, :2].float(), (32,))
+    wanted = torch.nn.functional.layer_norm(whole[:, :2].float(), (width,))
     assert float((normed - wanted).abs().max()) < 5e-3
 
 
@@ -91,9 +93,9 @@ def test_what_is_proven_runs(kernel_device: str) -> None:
 
 
 def test_every_module_says_how_it_cuts_its_work(kernel_device: str) -> None:
-    from benchmarks.twins import _MODULES
+    from benchmarks.twins import MODULES
 
-    for module in _MODULES.values():
+    for module in MODULES.values():
         found: Any = import_module(f"svd_local.engine.fused.kernels.{module}")
         assert found.CONFIGS[0] == found.DEFAULT
         assert all(config.keys() == found.DEFAULT.keys() for config in found.CONFIGS)
