@@ -7,7 +7,8 @@ A step whose ``NAME.json`` lies in ``--results`` or ``--done`` is not repeated, 
 where the last one stopped, whatever stopped it. A result appears whole, when its step ends. A step that
 fails is told and passed over, and so is one that is too long for the time left, or would go by a result that
 is still to come: shorter ones fill that time. At most ``--files`` results are written in one run. ``--device cpu`` rehearses
-every step in small; its results say so and belong nowhere.
+every step in small; its results say so and belong nowhere. What is not installed is told before any work, with
+exit status 2.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -31,12 +33,19 @@ from benchmarks.steps import Scale, Step, scale_for, steps
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+NEEDED = (
+    *("torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "safetensors"),
+    *("numpy", "PIL", "imageio_ffmpeg", "importlib_metadata"),
+)
+"""Modules without which most steps fail."""
+WANTED = {"triton": "no kernel of our own runs", "pynvml": "results do not name the driver"}
+"""Those whose lack costs something, and what."""
 SHOWN_LINES = 15
 """Of what a failed step said last."""
 
 
 def main() -> int:
-    """Exit status 0, or 1 where a step failed."""
+    """Exit status 0, 1 where a step failed, or 2 where something is not installed."""
     arguments = parse()
     scale = scale_for(arguments.device, arguments.checkpoint)
     chosen = [step for step in steps(scale) if selected(step, arguments)]
@@ -44,6 +53,11 @@ def main() -> int:
         for step in chosen:
             print(step.name, "python -m", f"benchmarks.{step.module}", *step.options)
         return 0
+    for name in absent(WANTED):
+        print(f"{name} is not installed: {WANTED[name]}", flush=True)
+    if lacking := absent(NEEDED):
+        print(f"not installed: {', '.join(lacking)}; see benchmarks/README.md", file=sys.stderr)
+        return 2
     with stopped_by_signals():
         return Run(arguments, scale).all(chosen)
 
@@ -74,6 +88,11 @@ def selected(step: Step, arguments: argparse.Namespace) -> bool:
     only = arguments.only.split(",") if arguments.only else [step.name]
     skip = arguments.skip.split(",") if arguments.skip else []
     return step.name in only and step.name not in skip
+
+
+def absent(names: Iterable[str]) -> list[str]:
+    """Those of these modules that are not installed; none is loaded."""
+    return [name for name in names if find_spec(name) is None]
 
 
 class Stopped(BaseException):

@@ -134,7 +134,7 @@ def steps(scale: Scale) -> Iterator[Step]:
     yield clip("fused-compiled", 0, 60, suffix="_warm")
     yield other("correctness", f"correctness_{long}_kernels", 0, 60, given=measured)
     yield memory("fused", "8,4", 110)
-    yield clip("compiled", 0, 120)
+    yield clip("compiled", 0, 180)
     yield clip("fused", 1, 45)
     yield other("correctness", f"correctness_{short}", 1, 45)
 

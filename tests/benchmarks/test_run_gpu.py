@@ -131,6 +131,23 @@ def test_a_rehearsal_needs_a_folder_of_its_own(capsys: pytest.CaptureFixture[str
     assert "--results" in capsys.readouterr().err
 
 
+def test_what_is_not_installed_is_told_before_any_work(
+    tmp_path: Path,
+    ran: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run_gpu, "find_spec", lambda name: None if name == "triton" else object())
+    chosen = ["--results", tmp_path, "--only", "ceilings", "--minutes", 90]
+    assert _run(monkeypatch, *chosen) == 0
+    assert "triton is not installed: no kernel of our own runs" in capsys.readouterr().out
+    lacking = ("diffusers", "imageio_ffmpeg")
+    monkeypatch.setattr(run_gpu, "find_spec", lambda name: None if name in lacking else object())
+    assert _run(monkeypatch, *chosen) == 2
+    assert ran == ["ceilings"]
+    assert "not installed: diffusers, imageio_ffmpeg;" in capsys.readouterr().err
+
+
 def test_the_order_is_that_of_importance() -> None:
     kinds = [name.partition("_")[0] for name in NAMES]
     assert kinds[:6] == ["ceilings", "attention", "correctness", "clip", "clip", "twins"]
