@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.night import Night
 from PIL import Image
 
 from svd_local.batch import Manifest, read_manifest
@@ -30,3 +31,8 @@ def opened(course: Path) -> Callable[..., Manifest]:
         return read_manifest(path, **options)
 
     return call
+
+
+@pytest.fixture
+def night(tmp_path: Path, server: str) -> Night:
+    return Night(tmp_path)
