@@ -62,3 +62,21 @@ def make_clip(root):
         return Clip(**{**values, **fields})
 
     return make
+
+
+@pytest.fixture
+def jobs(catalog):
+    return catalog.jobs
+
+
+@pytest.fixture
+def enroll(jobs, tmp_path):
+    return lambda wanted, name="night": jobs.enroll(name, wanted, folder=tmp_path / "out")
+
+
+@pytest.fixture
+def claim(jobs):
+    def claim(batch, worker="w", lease_s=60.0):
+        return jobs.claim(batch.id, worker, lease_s=lease_s)
+
+    return claim
