@@ -1,4 +1,6 @@
-"""What a report may take of the disk: like a clip, nothing of the reserve."""
+"""What a report may take of the disk: its pictures, like clips, nothing of the reserve; its pages, which are small
+and needed most where the disk is what went wrong, one half of it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ class Room:
     reserve: int
 
     def shortage(self, ahead: int = 0) -> str | None:
-        """Why ``ahead`` more bytes should not be written; None where there is room for them.
+        """Why pictures and ``ahead`` more bytes should not be written; None where there is room for them.
 
         Raises:
             OSError: it cannot be found out.
@@ -35,18 +37,27 @@ class Room:
         free = free_bytes(self.folder)
         if free - ahead >= self.reserve:
             return None
-        told, kept = f"{self.folder} has {format_bytes(free)} free", format_bytes(self.reserve)
+        told, kept = self._told(free), format_bytes(self.reserve)
         if free < self.reserve:
             return f"{told}, and {kept} are kept"
         return f"{told}, of which {kept} are kept, and {format_bytes(ahead)} are needed"
 
     def require(self, ahead: int = 0) -> None:
-        """See that there is room for ``ahead`` more bytes.
+        """See that there is room for ``ahead`` more bytes of pages.
 
         Raises:
             DiskFull: there is not.
             OSError: it cannot be found out.
         """
-        short = self.shortage(ahead)
-        if short is not None:
-            raise DiskFull(short, hint=_HINT)
+        free = free_bytes(self.folder)
+        if free - ahead >= self.reserve // 2:
+            return
+        needed = f", and {format_bytes(ahead)} are needed" if ahead else ""
+        raise DiskFull(
+            f"{self._told(free)}{needed}; of the {format_bytes(self.reserve)} that are kept a report "
+            "leaves one half",
+            hint=_HINT,
+        )
+
+    def _told(self, free: int) -> str:
+        return f"{self.folder} has {format_bytes(free)} free"

@@ -74,15 +74,15 @@ def write_report(
         folder: where to; the batch's output folder where None.
         sheets: whether contact sheets and thumbnails are made, in a folder beside the report; those
             of an earlier report are used again. Without them the posters are shown.
-        reserve: bytes that are to stay free on the folder's device. Where only sheets would take of
-            them, they are left out.
+        reserve: bytes that are to stay free on the folder's device. Sheets that would take of them are
+            left out; pages may take one half.
         progress: called with how many of how many jobs were looked at. An exception it raises ends
             the report, and the one before it stays.
         now: the moment the report is of, with a time zone.
 
     Raises:
         StorageFailed: the catalog cannot be read, or the folder cannot be written.
-        DiskFull: there is no room, or only in the reserve; an earlier report is as it was.
+        DiskFull: there is no room, or only in the reserve's other half; an earlier report is as it was.
     """
     room = Room((Path(batch.folder) if folder is None else folder).absolute(), reserve)
     write = functools.partial(_write, catalog, batch, room, progress, now or datetime.now(UTC))

@@ -171,6 +171,16 @@ def test_sheets_leave_the_reserve_alone_and_the_rest_is_reported(bench, free):
     assert batch.report(sheets=True, reserve=GIB).without_sheets == 0
 
 
+def test_pages_are_written_where_the_disk_is_what_went_wrong(bench, free):
+    """The batch pauses for want of room, and is stopped: that it did is to be read somewhere."""
+    batch = bench({"title": "a"})
+    batch.done()
+    free(then=GIB - 1)
+    files = batch.report(sheets=True, reserve=GIB)
+    assert files.without_sheets == 1
+    assert "and 1.0 GiB are kept" in files.short
+
+
 def test_without_room_the_old_report_stays(bench, free):
     batch = bench({"title": "a"}, {"title": "b"})
     batch.done()
@@ -179,8 +189,8 @@ def test_without_room_the_old_report_stays(bench, free):
     batch.done()
     before = names(batch.folder)
     for bytes_ in ((), (2 * GIB,), (2 * GIB, 2 * GIB)):  # from the beginning, or later on
-        free(*bytes_, then=GIB - 1)
-        with pytest.raises(DiskFull, match=r"free, and 1\.0 GiB are kept") as caught:
+        free(*bytes_, then=GIB // 2 - 1)
+        with pytest.raises(DiskFull, match=r"of the 1\.0 GiB that are kept") as caught:
             batch.report(reserve=GIB)
         assert "SVD_LOCAL_DISK_RESERVE" in caught.value.hint
     assert (batch.folder / "report.html").read_bytes() == old
@@ -191,7 +201,7 @@ def test_sheets_that_were_too_many_are_taken_back(bench, free):
     batch = bench({"title": "a"})
     batch.done()
     # Asked before the sheet, and behind it; then another has taken the room, till the sheet is gone.
-    free(2 * GIB, 2 * GIB, GIB - 1, then=2 * GIB)
+    free(2 * GIB, 2 * GIB, GIB // 2 - 1, then=2 * GIB)
     files = batch.report(sheets=True, reserve=GIB)
     assert files.without_sheets == 1
     assert names(batch.folder / "report_files") == []
